@@ -1,0 +1,1 @@
+"""What travels: over HTTP, through Kafka, in the registry. Imports nothing else of the project."""

@@ -1,0 +1,144 @@
+"""The capture API's request and answers, as msgspec types.
+
+The OpenAPI document is made from these types, so a rule written here is enforced and documented
+at once. Member names are the wire's (camelCase), as clients send them.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+MAX_MESSAGES = 100
+MAX_ID_CHARACTERS = 255
+
+Role = Literal["user", "assistant", "system"]
+Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+
+type_names: dict[type, str] = {str: "string", bool: "boolean", int: "number", float: "number"}
+"""The contract's names for what a custom field may hold."""
+
+
+class Message(Struct, rename="camel"):
+    """One message of a conversation."""
+
+    role: Role
+    content: str
+    id: Annotated[
+        Identifier | None,
+        Meta(description="Deduplication key within this conversation of this chatbot."),
+    ] = None
+    sent_at: Annotated[
+        datetime | None,
+        Meta(
+            description=(
+                "RFC 3339; without an offset it is read as UTC. "
+                "Years 1900 to 2299. Default: when the gateway received it."
+            ),
+            extra_json_schema={"format": "date-time"},
+        ),
+    ] = None
+
+
+class User(Struct, rename="camel"):
+    """Who talks to the chatbot. Unknown members are kept with the conversation."""
+
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+    plan: str | None = None
+    industry: str | None = None
+    created_at: Annotated[
+        datetime | None, Meta(extra_json_schema={"format": "date-time"})
+    ] = None
+    mrr: float | None = None
+
+
+class Organization(Struct):
+    """The user's organization. Unknown members are kept with the conversation."""
+
+    id: str | None = None
+    name: str | None = None
+    plan: str | None = None
+    industry: str | None = None
+    mrr: float | None = None
+
+
+class Session(Struct, rename="camel"):
+    """Where the conversation takes place. Unknown members are kept with the conversation."""
+
+    id: str | None = None
+    page_url: str | None = None
+    referrer: str | None = None
+    device: str | None = None
+    country: str | None = None
+
+
+def _shaped_as(name: str) -> Meta:
+    return Meta(extra_json_schema={"$ref": f"#/components/schemas/{name}"})
+
+
+CustomFields = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }
+    ),
+]
+
+
+class Capture(Struct, rename="camel"):
+    """A batch of messages of one conversation, and what is known about who takes part in it.
+
+    `user`, `organization` and `session` are decoded as plain objects, because members that their
+    types don't name are kept; they are checked against the types afterwards.
+    """
+
+    conversation_id: Annotated[
+        Identifier, Meta(description="Groups messages across calls.")
+    ]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    user: Annotated[dict[str, Any], _shaped_as("User")] | None = None
+    organization: Annotated[dict[str, Any], _shaped_as("Organization")] | None = None
+    session: Annotated[dict[str, Any], _shaped_as("Session")] | None = None
+    custom: CustomFields | None = None
+    user_id: Annotated[
+        str | None,
+        Meta(
+            description="Used as user.id where user.id is absent.",
+            extra_json_schema={"deprecated": True},
+        ),
+    ] = None
+    metadata: Annotated[
+        CustomFields | None,
+        Meta(
+            description="Used as custom; where both name a field, custom wins.",
+            extra_json_schema={"deprecated": True},
+        ),
+    ] = None
+
+
+class CaptureAnswer(Struct, rename="camel"):
+    """What a capture is answered with once it is durable."""
+
+    ok: Literal[True]
+    conversation_id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+    messages_stored: Annotated[int, Meta(ge=0, description="New messages only.")]
+    analysis_queued: bool
+    warnings: list[str]
+
+
+class ErrorDetail(Struct, omit_defaults=True):
+    """What was wrong and, where one applies, the path of the first fault in the body."""
+
+    code: Annotated[str, Meta(pattern="^[a-z0-9_]+$")]
+    message: str
+    path: str | None = None
+
+
+class ErrorAnswer(Struct):
+    """The body of every answer that is not a success."""
+
+    ok: Literal[False]
+    error: ErrorDetail

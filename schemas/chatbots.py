@@ -1,0 +1,54 @@
+"""The registry: a compacted topic of one partition that holds each chatbot's newest state.
+
+Beside the chatbots it holds one more entry, the captures topic's generation, under a key that is
+no UUID.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct, field
+
+from schemas.codec import Codec
+
+FieldType = Literal["string", "number", "boolean"]
+State = Literal["active", "archived"]
+
+GENERATION_KEY = b"captures-generation"
+KEY_PREFIX_CHARACTERS = 14
+DEMO = "demo"
+"""The chatbot that a local stack makes on its first run."""
+
+
+class ChatbotSettings(Struct, frozen=True):
+    """What can be set per chatbot.
+
+    `rate_limit` is in the notation of the `limits` library (`600/minute`), `off`, or None for the
+    gateway's default.
+    """
+
+    rate_limit: str | None = None
+    analysis: bool = True
+
+
+class Chatbot(Struct, frozen=True):
+    """One chatbot. Keys are never stored: only their SHA-256, and what to recognise them by."""
+
+    id: str
+    name: str
+    key_sha256: bytes
+    key_prefix: str
+    created_at: datetime
+    state: State = "active"
+    schema: dict[str, FieldType] = field(default_factory=dict)
+    settings: ChatbotSettings = field(default_factory=ChatbotSettings)
+
+
+class Generation(Struct, frozen=True):
+    """How often the captures topic was made: see schemas.positions."""
+
+    generation: int
+
+
+chatbot_codec = Codec(Chatbot, version=1)
+generation_codec = Codec(Generation, version=1)

@@ -1,0 +1,140 @@
+"""The records that travel through Kafka, topic by topic.
+
+All are MessagePack arrays: member names cost nothing on the wire, so a member may only ever be
+added at the end, with a default. Times are microseconds since the Unix epoch, UTC. Ids of
+conversations and chatbots are the 16 bytes of a UUID.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from schemas.capture import Role
+from schemas.codec import Codec
+
+Fields = dict[str, dict[str, Any]]
+"""What is known about a conversation: `user`, `organization`, `session` and `custom`, each an
+object of fields."""
+
+
+class CapturedMessage(Struct, array_like=True, gc=False):
+    """One message as the gateway took it.
+
+    `remembered` is false for an id that the gateway made afresh: no later message can carry it,
+    so the worker need not remember it.
+    """
+
+    id: str
+    role: Role
+    content: str
+    sent_at: int
+    remembered: bool
+
+
+class Captured(Struct, array_like=True):
+    """One capture: a frame of a `captures` record."""
+
+    chatbot_id: bytes
+    conversation_id: bytes
+    external_id: str
+    received_at: int
+    analysis: bool
+    messages: list[CapturedMessage]
+    fields: Fields
+
+
+class CapturesRecord(Struct, array_like=True):
+    """What one gateway took for one partition within a few milliseconds.
+
+    Each capture is a frame by itself, so that one that can't be decoded takes no other along.
+    A record without captures is a probe: it changes nothing and is answered like any other.
+    """
+
+    generation: int
+    reply_partition: int
+    captures: list[bytes]
+
+
+class CaptureResult(Struct, array_like=True, gc=False):
+    """What became of one capture.
+
+    `stored` is how many of its messages were new, or None where it went to dead-letters.
+    `left_out` names the fields that did not fit into the conversation.
+    """
+
+    stored: int | None
+    left_out: list[str] = []
+
+
+class RepliesRecord(Struct, array_like=True):
+    """The results of one `captures` record, in its order, named by its partition and offset."""
+
+    partition: int
+    offset: int
+    results: list[CaptureResult]
+
+
+class NewMessage(Struct, array_like=True, gc=False):
+    """A message that was new. `position` orders the messages of a conversation."""
+
+    id: str
+    role: Role
+    content: str
+    sent_at: int
+    received_at: int
+    position: int
+
+
+class ConversationState(Struct, array_like=True):
+    """All that is known of a conversation, but its messages and their ids.
+
+    `position` is that of the last capture that changed it. `revision` grows with every change,
+    also where the state was lost in between.
+    """
+
+    chatbot_id: bytes
+    conversation_id: bytes
+    external_id: str
+    revision: int
+    position: int
+    message_count: int
+    first_message_at: int
+    last_message_at: int
+    created_at: int
+    updated_at: int
+    fields: Fields
+
+
+class Change(Struct, array_like=True):
+    """What one `captures` record changed in one conversation: a part of a `messages` record.
+
+    `state` is an encoded ConversationState, `messages` an encoded list of NewMessage: the worker
+    encodes each once for every topic that carries it.
+    """
+
+    conversation_id: bytes
+    state: msgspec.Raw
+    messages: msgspec.Raw
+
+
+class AnalysisItem(Struct, array_like=True):
+    """New messages of one conversation to analyse: a part of an `analysis` record."""
+
+    chatbot_id: bytes
+    conversation_id: bytes
+    messages: msgspec.Raw
+
+
+captures_codec = Codec(CapturesRecord, version=1)
+replies_codec = Codec(RepliesRecord, version=1)
+messages_codec = Codec(list[Change], version=1)
+analysis_codec = Codec(list[AnalysisItem], version=1)
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+"""Encodes what has no version of its own: a part of a versioned record."""
+
+decode_captured = msgspec.msgpack.Decoder(Captured).decode
+decode_state = msgspec.msgpack.Decoder(ConversationState).decode
+decode_new_messages = msgspec.msgpack.Decoder(list[NewMessage]).decode

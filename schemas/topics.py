@@ -1,0 +1,66 @@
+"""Every topic: its name, how many partitions, how long it keeps what.
+
+Topics that carry conversations are co-partitioned: a conversation has the same partition number
+in all of them, and in the changelog of the conversations table.
+"""
+
+from msgspec import Struct
+
+from schemas import sizes
+
+CAPTURES = "captures"
+MESSAGES = "messages"
+ANALYSIS = "analysis"
+ANALYSES = "analyses"
+REPLIES = "replies"
+CHATBOTS = "chatbots"
+DEAD_LETTERS = "dead-letters"
+CONVERSATIONS_GROUP = "openbat-conversations"
+CLICKHOUSE_GROUP = "openbat-clickhouse"
+CONVERSATIONS_TABLE = "conversations"
+CONVERSATIONS_CHANGELOG = f"{CONVERSATIONS_GROUP}-{CONVERSATIONS_TABLE}-changelog"
+
+REPLY_PARTITIONS = 32
+
+_HOUR = 3_600_000
+_DAY = 24 * _HOUR
+
+
+class Topic(Struct, frozen=True):
+    """A topic as `openbat migrate` makes it. `partitions` None: as many as captures has."""
+
+    name: str
+    partitions: int | None
+    config: dict[str, str]
+
+
+def _deleted_after(milliseconds: int, max_message_bytes: int = sizes.TOPIC) -> dict[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(milliseconds),
+        "retention.bytes": "-1",
+        "max.message.bytes": str(max_message_bytes),
+    }
+
+
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "max.message.bytes": str(sizes.TOPIC),
+    "min.cleanable.dirty.ratio": "0.3",
+}
+
+TOPICS = (
+    Topic(CAPTURES, None, _deleted_after(7 * _DAY)),
+    Topic(CONVERSATIONS_CHANGELOG, None, _COMPACTED),
+    Topic(MESSAGES, None, _deleted_after(7 * _DAY)),
+    Topic(ANALYSIS, None, _deleted_after(7 * _DAY)),
+    Topic(ANALYSES, None, _deleted_after(7 * _DAY)),
+    Topic(REPLIES, REPLY_PARTITIONS, _deleted_after(_HOUR)),
+    Topic(CHATBOTS, 1, _COMPACTED),
+    Topic(DEAD_LETTERS, None, _deleted_after(90 * _DAY, sizes.DEAD_LETTERS_TOPIC)),
+)
+
+
+def partition_of(conversation_id: bytes, partitions: int) -> int:
+    """Return a conversation's partition. A UUIDv5's first bits are uniform: they are a hash's."""
+    return int.from_bytes(conversation_id[:4]) % partitions

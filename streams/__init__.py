@@ -1,0 +1,1 @@
+"""The workers: thin Faust agents around pure logic."""

@@ -1,0 +1,179 @@
+"""A worker: one Faust app with one agent, started, watched and drained by us.
+
+Faust runs the consumer group, the table's recovery and the commits. It is given no way to survive
+a fault on its own terms: any exception of an agent ends the process, because Faust would ack the
+record whose agent raised, or restart the agent in a state that nobody knows.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import faust
+import faust.streams
+import structlog
+from mode.utils.queues import FlowControlEvent
+
+from schemas import sizes
+from streams.continuity import Continuity
+from streams.lanes import Received
+
+log = structlog.get_logger()
+
+SESSION_SECONDS = 10.0
+RECORDS_BUFFERED = 64
+"""Per worker, between Kafka and its agent; a record is 256 KiB at most as a rule."""
+
+
+def exit_now(error: BaseException) -> None:
+    """End the process at once, so that nothing more is acked or committed."""
+    log.critical("worker ends; it must be started again", error=repr(error))
+    os._exit(70)
+
+
+class _FlowControl(FlowControlEvent):  # type: ignore[misc]
+    """Drops what is queued only when flow was suspended.
+
+    mode's drops it at every resume. Faust resumes once more at the end of a recovery, after it
+    has already begun to fetch: those records would be dropped, and later committed past.
+    """
+
+    def resume(self) -> None:
+        if not self.is_active():
+            super().resume()
+
+
+class WorkerApp(faust.App):  # type: ignore[misc]
+    """A Faust app that gives its partitions up only when all it started is done."""
+
+    drained: Callable[[], Awaitable[None]]
+    forget: Callable[[], None]
+
+    @cached_property
+    def flow_control(self) -> FlowControlEvent:
+        return _FlowControl(loop=self.loop)
+
+    async def _on_partitions_revoked(self, revoked: set[Any]) -> None:
+        try:
+            async with asyncio.timeout(SESSION_SECONDS / 2):
+                await super()._on_partitions_revoked(revoked)
+        except TimeoutError as error:
+            exit_now(error)
+        self.forget()
+
+
+def make_app(
+    group: str, bootstrap: str, partitions: int, directory: Path, instance_id: str
+) -> WorkerApp:
+    """Return the app of a worker.
+
+    Args:
+        group: the consumer group.
+        bootstrap: Kafka's `host:port,host:port`.
+        partitions: of the topics it reads, and so of its table.
+        directory: this worker's own; its store lives there.
+        instance_id: this worker's identity in the group, as stable as the directory.
+
+    """
+    if faust.streams._CStreamIterator is None:
+        raise RuntimeError(
+            "faust-streaming was installed without its compiled streams, which would ack records "
+            "that it skips: install it from a wheel, or with a C compiler at hand"
+        )
+    return WorkerApp(
+        group,
+        broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
+        datadir=directory,
+        store="rocksdb://",
+        key_serializer="raw",
+        value_serializer="raw",
+        web_enabled=False,
+        topic_partitions=partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=True,
+        stream_buffer_maxsize=RECORDS_BUFFERED,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance_id,
+        consumer_max_fetch_size=sizes.TOPIC,
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=SESSION_SECONDS / 4,
+        broker_request_timeout=40.0,
+        broker_commit_interval=1.0,
+        broker_max_poll_records=500,
+    )
+
+
+def add_agent(app: WorkerApp, topic: str, process: Callable[[int, Received], Awaitable[None]]) -> None:
+    """Have the app hand every record of a topic to `process`, in order.
+
+    `process` acks by calling what it is given; it returns as soon as it can take the next record.
+    """
+    source = app.topic(
+        topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+    )
+    continuity = Continuity(topic)
+
+    async def agent(stream: Any) -> None:
+        try:
+            async for event in stream.noack().events():
+                message = event.message
+                partition, offset = message.partition, message.offset
+                committed = app.consumer._committed_offset[message.tp]
+                continuity.check(partition, offset, committed)
+                await process(partition, Received(offset, event.value, event.ack))
+        except Exception as error:  # noqa: BLE001 - none may leave the agent
+            exit_now(error)
+
+    app.agent(source, name=topic)(agent)
+    app.forget = continuity.forget
+
+
+async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Run the app until `stop` is set; drain it then.
+
+    Args:
+        app: the worker's.
+        stop: set by whoever wants it to end.
+        on_ready: called when it has joined its group and its table is recovered.
+
+    """
+    started = asyncio.create_task(app.start())
+    stopping = asyncio.create_task(stop.wait())
+    crashed = asyncio.create_task(_crash_of(app))
+    ready = asyncio.create_task(_ready(app, started))
+    waiting: set[asyncio.Task[Any]] = {stopping, crashed, ready}
+    while True:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if crashed in done:
+            exit_now(crashed.result())
+        if stopping in done:
+            break
+        on_ready()
+    crashed.cancel()
+    app.consumer.stop_flow()
+    app.flow_control.suspend()
+    app.flow_control.clear()
+    try:
+        async with asyncio.timeout(SESSION_SECONDS):
+            await app.drained()
+            await app.consumer.commit()
+    except TimeoutError:
+        log.warning("stopped before all was acknowledged; it will be processed again")
+    await app.stop()
+
+
+async def _ready(app: WorkerApp, started: asyncio.Task[None]) -> None:
+    await started
+    while not (app.consumer.assignment() and app.tables.actives_ready) and not app.unassigned:
+        await asyncio.sleep(0.05)
+
+
+async def _crash_of(app: WorkerApp) -> BaseException:
+    while app.crash_reason is None:
+        await asyncio.sleep(0.1)
+    reason: BaseException = app.crash_reason
+    return reason

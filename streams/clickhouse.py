@@ -1,0 +1,115 @@
+"""The ClickHouse agent: gathers records of `messages` into batches, acks what is inserted."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from schemas import topics
+from schemas.codec import UndecodableError
+from streams.dead_letters import DeadLetters
+from streams.lanes import Received
+
+MAX_BATCH_ROWS = 50_000
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+MAX_BATCH_AGE_SECONDS = 0.5
+
+
+class Rejected(Protocol):
+    """A row that ClickHouse will never take."""
+
+    value: bytes
+    reason: str
+    source: tuple[int, int]
+
+
+class Batch(Protocol):
+    """Rows of several records."""
+
+    @property
+    def rows(self) -> int: ...
+
+    def add(self, value: bytes, partition: int, offset: int) -> None:
+        """Add a record's rows. Raises UndecodableError, and adds none then."""
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class Sink(Protocol[B]):
+    """Where batches go."""
+
+    def batch(self) -> B: ...
+
+    async def write(self, batch: B) -> list[Any]:
+        """Write all rows, retrying as long as it takes; return those that can never be written."""
+
+
+class ClickHouseAgent(Generic[B]):
+    """Fills one batch while the one before it is being written.
+
+    A batch is bounded by rows, bytes and age. Its records are acked in order when it is written.
+    """
+
+    def __init__(self, sink: Sink[B], dead_letters: DeadLetters) -> None:
+        self._sink = sink
+        self._dead_letters = dead_letters
+        self._not_empty = asyncio.Event()
+        self._room = asyncio.Event()
+        self._full = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._start_batch()
+
+    def _start_batch(self) -> None:
+        self._batch = self._sink.batch()
+        self._bytes = 0
+        self._acks: list[Callable[[], Any]] = []
+        self._not_empty.clear()
+        self._full.clear()
+        self._room.set()
+
+    async def process(self, partition: int, record: Received) -> None:
+        """Take in one record; blocks while the batch is full and the one before it is written."""
+        await self._room.wait()
+        self._idle.clear()
+        offset, value, ack = record
+        try:
+            self._batch.add(value, partition, offset)
+        except UndecodableError as error:
+            await (
+                await self._dead_letters.send(
+                    value, str(error), topics.MESSAGES, partition, offset, -1
+                )
+            )
+        self._acks.append(ack)
+        self._bytes += len(value)
+        self._not_empty.set()
+        if self._batch.rows >= MAX_BATCH_ROWS or self._bytes >= MAX_BATCH_BYTES:
+            self._full.set()
+            self._room.clear()
+
+    async def run(self) -> None:
+        """Write batches for ever."""
+        while True:
+            await self._not_empty.wait()
+            try:
+                await asyncio.wait_for(self._full.wait(), MAX_BATCH_AGE_SECONDS)
+            except TimeoutError:
+                pass
+            batch, acks = self._batch, self._acks
+            self._start_batch()
+            for rejected in await self._sink.write(batch):
+                partition, offset, index = rejected.source
+                await (
+                    await self._dead_letters.send(
+                        rejected.value, rejected.reason, topics.MESSAGES, partition, offset, index
+                    )
+                )
+            for ack in acks:
+                ack()
+            if not self._acks:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Return when every record that was taken in is acked."""
+        await self._idle.wait()

@@ -1,0 +1,61 @@
+"""One queue and one task per partition, so that no partition waits for another.
+
+A lane hands on all that has queued up at once: the busier a partition, the fewer and larger its
+writes, with no linger when it is idle.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+MAX_RECORDS = 64
+MAX_BYTES = 1024 * 1024
+
+
+class Received(NamedTuple):
+    """A record as it was read; `ack` is to be called when all it leads to is acknowledged."""
+
+    offset: int
+    value: bytes
+    ack: Callable[[], Any]
+
+
+class Lanes:
+    """Hands each partition's records to `process`, in order, as many at once as are there."""
+
+    def __init__(
+        self,
+        process: Callable[[int, list[Received]], Awaitable[None]],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._process = process
+        self._on_failure = on_failure
+        self._queues: dict[int, asyncio.Queue[Received]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def put(self, partition: int, record: Received) -> None:
+        """Queue a record; blocks while its partition's lane is full."""
+        queue = self._queues.get(partition)
+        if queue is None:
+            queue = self._queues[partition] = asyncio.Queue(MAX_RECORDS)
+            self._tasks.append(asyncio.create_task(self._run(partition, queue)))
+        await queue.put(record)
+
+    async def drained(self) -> None:
+        """Return when every record that was put has been processed."""
+        for queue in self._queues.values():
+            await queue.join()
+
+    async def _run(self, partition: int, queue: asyncio.Queue[Received]) -> None:
+        try:
+            while True:
+                records = [await queue.get()]
+                size = len(records[0].value)
+                while size < MAX_BYTES and not queue.empty():
+                    records.append(queue.get_nowait())
+                    size += len(records[-1].value)
+                await self._process(partition, records)
+                for _ in records:
+                    queue.task_done()
+        except Exception as error:  # noqa: BLE001 - no record may be passed over
+            self._on_failure(error)

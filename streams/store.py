@@ -1,0 +1,95 @@
+"""The conversations table's local store: RocksDB, one database per partition.
+
+The store is exactly a prefix of the changelog: entries are written only after the broker
+acknowledged them, in order, together with the offset that they reach, in one atomic write. So it
+is never ahead of the changelog, and whatever is killed, recovery goes on from its offset.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import rocksdict
+from faust.stores.rocksdb import Store
+
+from streams.entries import STATE, replay_entry, state_key
+
+BLOCK_CACHE_BYTES = 128 * 1024 * 1024
+WRITE_BUFFERS_BYTES = 64 * 1024 * 1024
+WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+MAX_WAL_BYTES = 64 * 1024 * 1024
+MAX_OPEN_FILES = 256
+BLOOM_BITS_PER_KEY = 10
+
+
+class ConversationStore(Store):  # type: ignore[misc]
+    """RocksDB with a memory cap that all partitions of a worker share.
+
+    RocksDB's defaults, as Faust sets them, take gigabytes per partition.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, driver="rocksdict", **kwargs)
+        cache = rocksdict.Cache(BLOCK_CACHE_BYTES)
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(cache)
+        table.set_bloom_filter(BLOOM_BITS_PER_KEY, block_based=False)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        options.set_write_buffer_manager(
+            rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
+                WRITE_BUFFERS_BYTES, False, cache
+            )
+        )
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+        options.set_max_total_wal_size(MAX_WAL_BYTES)
+        options.set_max_open_files(MAX_OPEN_FILES)
+        self._options = options
+
+    def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
+        return rocksdict.Rdict(str(self.partition_path(partition)), self._options)
+
+    def read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
+        """Return the entries under the keys, None where there is none."""
+        found: list[bytes | None] = self._db_for_partition(partition).get(keys)
+        return found
+
+    def write(self, partition: int, entries: Mapping[bytes, bytes | None], offset: int) -> None:
+        """Write entries, and the changelog offset that they reach, atomically."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in entries.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(self.offset_key, str(offset).encode())
+        self._db_for_partition(partition).write(batch)
+
+    def apply_changelog_batch(
+        self,
+        batch: Iterable[Any],
+        to_key: Callable[[Any], Any],
+        to_value: Callable[[Any], Any],
+    ) -> None:
+        """Apply changelog entries at recovery, the highest revision of a state winning."""
+        by_partition: dict[int, list[Any]] = {}
+        for event in batch:
+            by_partition.setdefault(event.message.partition, []).append(event.message)
+        for partition, messages in by_partition.items():
+            entries: dict[bytes, bytes | None] = {}
+            for message in messages:
+                revision = 0
+                if message.key[:1] == STATE:
+                    revision = self._newest_revision(partition, message.key, entries)
+                entries.update(replay_entry(message.key, message.value, revision))
+            self.write(partition, entries, max(message.offset for message in messages))
+
+    def _newest_revision(
+        self, partition: int, changelog_key: bytes, entries: Mapping[bytes, bytes | None]
+    ) -> int:
+        key = state_key(changelog_key[1:17])
+        entry = entries[key] if key in entries else self._db_for_partition(partition).get(key)
+        return int.from_bytes(entry[:8]) if entry else 0

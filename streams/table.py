@@ -1,0 +1,100 @@
+"""The conversations table: a Faust table whose changelog entries leave as one batch per record.
+
+Faust's own path costs a record in its producer's buffer and a callback per entry. Here a record's
+entries are one Kafka batch, acknowledged as a whole; until then they are kept in memory, over the
+store, so that the next record already reads them.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import faust
+
+from streams.store import ConversationStore
+
+Entries = Mapping[bytes, bytes]
+
+
+class SecondWriterError(Exception):
+    """Raised when somebody else wrote to a changelog partition that this worker owns."""
+
+
+class ConversationsTable(faust.Table):  # type: ignore[misc]
+    """Entries by partition: read through `read`, staged by `stage`, made durable by `commit`."""
+
+    def __init__(self, app: faust.App, **kwargs: Any) -> None:
+        super().__init__(app, key_type=bytes, value_type=bytes, **kwargs)
+        self._staged: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._next_offset: dict[int, int] = {}
+
+    def _new_store(self) -> ConversationStore:
+        return ConversationStore(
+            "rocksdb://", self.app, self, table_name=self.name, key_type=bytes,
+            key_serializer="raw", value_serializer="raw", value_type=bytes,
+        )  # fmt: skip
+
+    def read(self, partition: int, keys: list[bytes]) -> dict[bytes, bytes]:
+        """Return the newest entries under the keys, staged ones included."""
+        staged = self._staged[partition]
+        found: dict[bytes, bytes] = {}
+        missing = []
+        for key in keys:
+            entry = staged.get(key)
+            if entry is None:
+                missing.append(key)
+            else:
+                found[key] = entry
+        if missing:
+            store = cast("ConversationStore", self.data)
+            for key, entry in zip(missing, store.read(partition, missing), strict=True):
+                if entry is not None:
+                    found[key] = entry
+        return found
+
+    def stage(self, partition: int, entries: Entries) -> None:
+        """Let `read` see entries whose changelog batch is on its way."""
+        self._staged[partition].update(entries)
+
+    def commit(
+        self, partition: int, entries: Entries, acknowledged: Sequence[tuple[int, int]]
+    ) -> None:
+        """Write acknowledged entries to the store.
+
+        Args:
+            partition: whose entries they are.
+            entries: as they were staged.
+            acknowledged: of each changelog batch that holds them, the offset that the broker
+                acknowledged it at, and how many records it has.
+
+        Raises:
+            SecondWriterError: an offset is not the next one after what this worker wrote or
+                recovered. Another worker writes there too, so nothing more may be written.
+
+        """
+        expected = self._next_offset.get(partition)
+        if expected is None:
+            expected = self._recovered_offset(partition)
+        for base_offset, count in acknowledged:
+            if base_offset != expected:
+                raise SecondWriterError(
+                    f"changelog partition {partition}: acknowledged at offset {base_offset}, "
+                    f"expected {expected}"
+                )
+            expected += count
+        self._next_offset[partition] = expected
+        cast("ConversationStore", self.data).write(partition, entries, expected - 1)
+        staged = self._staged[partition]
+        for key, entry in entries.items():
+            if staged.get(key) is entry:
+                del staged[key]
+
+    def forget_positions(self) -> None:
+        """Start anew after a rebalance: what was staged is written, or will be replayed."""
+        self._next_offset.clear()
+        self._staged.clear()
+
+    def _recovered_offset(self, partition: int) -> int:
+        """Return the offset after the last changelog record, as recovery saw it."""
+        highwaters = self.app.tables.recovery.active_highwaters
+        return cast("int", highwaters[faust.types.TP(self.changelog_topic_name, partition)]) + 1

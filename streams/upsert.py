@@ -1,0 +1,82 @@
+"""How a capture changes its conversation's state."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from schemas import sizes
+from schemas.records import Captured, ConversationState, Fields, NewMessage, encode
+
+
+def upsert(
+    state: ConversationState | None,
+    captured: Captured,
+    position: int,
+    new: list[NewMessage],
+) -> tuple[ConversationState, list[str]]:
+    """Return the state after the capture, and the names of fields that did not fit into it.
+
+    A field that is not sent again keeps its value. A capture at or before the position that the
+    state already applied, or one that brings nothing new, leaves the state as it is: the very
+    same object is returned.
+    """
+    if state is not None and state.position >= position:
+        return state, []
+    fields, left_out = merge(state.fields if state else {}, captured.fields)
+    if state is None:
+        sent = [message.sent_at for message in new] or [captured.received_at]
+        return ConversationState(
+            chatbot_id=captured.chatbot_id,
+            conversation_id=captured.conversation_id,
+            external_id=captured.external_id,
+            revision=captured.received_at,
+            position=position,
+            message_count=len(new),
+            first_message_at=min(sent),
+            last_message_at=max(sent),
+            created_at=captured.received_at,
+            updated_at=captured.received_at,
+            fields=fields,
+        ), left_out
+    if not new and fields == state.fields:
+        return state, left_out
+    return replace(
+        state,
+        revision=max(state.revision + 1, captured.received_at),
+        position=position,
+        message_count=state.message_count + len(new),
+        first_message_at=min([state.first_message_at, *(m.sent_at for m in new)]),
+        last_message_at=max([state.last_message_at, *(m.sent_at for m in new)]),
+        updated_at=captured.received_at,
+        fields=fields,
+    ), left_out
+
+
+def merge(stored: Fields, sent: Fields) -> tuple[Fields, list[str]]:
+    """Return the stored fields with the sent ones over them, and the names of those left out.
+
+    Together they take at most 64 KiB, encoded; a field that would exceed that is left out, and
+    keeps the value that was stored.
+    """
+    if not sent:
+        return stored, []
+    merged = {**stored}
+    for group, values in sent.items():
+        merged[group] = {**stored.get(group, {}), **values}
+    if len(encode(merged)) <= sizes.FIELDS:
+        return merged, []
+    return _merge_what_fits(stored, sent)
+
+
+def _merge_what_fits(stored: Fields, sent: Fields) -> tuple[Fields, list[str]]:
+    merged = {group: dict(values) for group, values in stored.items()}
+    left_out = []
+    for group, values in sent.items():
+        target: dict[str, Any] = merged.setdefault(group, {})
+        for name, value in values.items():
+            before = dict(target)
+            target[name] = value
+            if len(encode(merged)) > sizes.FIELDS:
+                merged[group] = target = before
+                left_out.append(f"{group}.{name}")
+    return merged, left_out
