@@ -50,7 +50,10 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     """A Faust app that gives its partitions up only when all it started is done."""
 
     drained: Callable[[], Awaitable[None]]
-    forget: Callable[[], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.on_given_up: list[Callable[[], None]] = []
 
     @cached_property
     def flow_control(self) -> FlowControlEvent:
@@ -62,7 +65,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
                 await super()._on_partitions_revoked(revoked)
         except TimeoutError as error:
             exit_now(error)
-        self.forget()
+        for forget in self.on_given_up:
+            forget()
 
 
 def make_app(
@@ -129,7 +133,7 @@ def add_agent(app: WorkerApp, topic: str, process: Callable[[int, Received], Awa
             exit_now(error)
 
     app.agent(source, name=topic)(agent)
-    app.forget = continuity.forget
+    app.on_given_up.append(continuity.forget)
 
 
 async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:

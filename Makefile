@@ -1,0 +1,28 @@
+.PHONY: run test check clean
+
+# uv makes the environment from uv.lock; pip brings uv where it is missing.
+UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
+PYTHON ?= python3
+export UV_PYTHON_DOWNLOADS := never
+
+run: .venv/installed
+	exec .venv/bin/openbat local
+
+test: .venv/installed
+	.venv/bin/pytest
+
+check: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.venv/installed: uv.lock pyproject.toml
+	command -v uv >/dev/null || test -x .venv/uv/bin/uv || \
+		{ $(PYTHON) -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv; }
+	test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) sync --quiet --locked --all-groups --extra local
+	touch $@
+
+clean:
+	rm -rf .venv .openbat

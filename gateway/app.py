@@ -1,0 +1,55 @@
+"""The gateway's routes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from gateway import openapi
+from gateway.errors import RefusedError, on_http_exception, on_refused, unavailable
+
+
+
+
+def make_app(
+    capture: Callable[[Request], Awaitable[Response]],
+    is_ready: Callable[[], Awaitable[bool]],
+    lifespan: Lifespan[Starlette],
+    version: str,
+) -> Starlette:
+    """Return the ASGI app.
+
+    Args:
+        capture: answers POST /api/v1/capture.
+        is_ready: whether the registry has been read and the broker answers.
+        lifespan: connects what the two need, and closes it.
+        version: of the project, for the OpenAPI document.
+
+    """
+
+    async def healthz(_request: Request) -> Response:
+        return Response(b'{"ok":true}', media_type="application/json")
+
+    async def readyz(_request: Request) -> Response:
+        if not await is_ready():
+            raise unavailable("not_ready", "The registry is not read yet, or Kafka does not answer.")
+        return Response(b'{"ok":true}', media_type="application/json")
+
+    async def openapi_json(_request: Request) -> Response:
+        return Response(openapi.document(version), media_type="application/json")
+
+    return Starlette(
+        routes=[
+            Route("/api/v1/capture", capture, methods=["POST"]),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/openapi.json", openapi_json),
+        ],
+        exception_handlers={RefusedError: on_refused, HTTPException: on_http_exception},
+        lifespan=lifespan,
+    )

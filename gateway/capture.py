@@ -1,0 +1,124 @@
+"""POST /api/v1/capture, from the request to its answer."""
+
+import asyncio
+import time
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.auth import authenticate
+from gateway.body import check_content_type, read_body
+from gateway.decode import captured_of, decode_capture, distinct_messages
+from gateway.errors import too_large
+from gateway.limits import RateLimits
+from gateway.prefer import Preference, preference
+from gateway.publisher import Publisher
+from gateway.registry import Registry
+from gateway.replies import Expected, Replies
+from schemas import sizes
+from schemas.capture import Capture, CaptureAnswer
+from schemas.records import CaptureResult, encode
+
+PENDING = "Deduplication pending: messagesStored is provisional"
+LEFT_OUT = "Field '{}' left out: the conversation's fields would take more than 64 KiB"
+DEPRECATED_SINCE = "@1735689600"
+"""RFC 9745: since when userId and metadata are deprecated, 2025-01-01."""
+
+_encode_answer = msgspec.json.Encoder().encode
+
+
+class Bounds(Struct, frozen=True):
+    """What a request may take."""
+
+    max_body_bytes: int
+    body_timeout_seconds: float
+    longest_wait_seconds: int
+
+
+class CaptureEndpoint:
+    """Takes captures. Holds what a request needs."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        limits: RateLimits,
+        publisher: Publisher[Expected],
+        replies: Replies,
+        bounds: Bounds,
+    ) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._publisher = publisher
+        self._replies = replies
+        self._bounds = bounds
+
+    async def post(self, request: Request) -> Response:
+        """Answer one capture. Raises RefusedError where it can't be taken."""
+        headers = request.headers
+        chatbot = authenticate(headers.get("authorization"), self._registry.chatbot_of)
+        await self._limits.take(chatbot)
+        check_content_type(headers.get("content-type"))
+        bounds = self._bounds
+        body = await read_body(request, bounds.max_body_bytes, bounds.body_timeout_seconds)
+        received_at = time.time_ns() // 1000
+        capture = decode_capture(body)
+        captured, warnings = captured_of(
+            capture, chatbot, received_at, headers.get("idempotency-key")
+        )
+        frame = encode(captured)
+        if len(frame) > sizes.CAPTURE:
+            raise too_large(bounds.max_body_bytes)
+        acknowledged, index = self._publisher.publish(captured.conversation_id, frame)
+        expected = await asyncio.shield(acknowledged)
+        wanted = preference(headers.get("prefer"), bounds.longest_wait_seconds)
+        result = await self._result(expected, index, wanted)
+        if result is None or result.stored is None:
+            stored = distinct_messages(captured)
+            warnings.append(PENDING)
+        else:
+            stored = result.stored
+            warnings += [LEFT_OUT.format(name) for name in result.left_out]
+        answer = CaptureAnswer(
+            ok=True,
+            conversation_id=_dashed(captured.conversation_id.hex()),
+            messages_stored=stored,
+            analysis_queued=captured.analysis and stored > 0,
+            warnings=warnings,
+        )
+        return Response(
+            _encode_answer(answer),
+            headers=_answer_headers(capture, wanted),
+            media_type="application/json",
+        )
+
+    async def _result(
+        self, expected: Expected | None, index: int, wanted: Preference
+    ) -> CaptureResult | None:
+        """Return what became of the capture, None where that is not known in time."""
+        if expected is None or wanted.respond_async:
+            return None
+        if wanted.wait_seconds is not None:
+            try:
+                async with asyncio.timeout(wanted.wait_seconds):
+                    return (await asyncio.shield(expected.results))[index]
+            except TimeoutError:
+                return None
+        if self._replies.is_late(expected.partition) and not expected.soon.done():
+            return None
+        results = await asyncio.shield(expected.soon)
+        return results[index] if results else None
+
+
+def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:
+    headers = {}
+    if capture.user_id is not None or capture.metadata is not None:
+        headers["Deprecation"] = DEPRECATED_SINCE
+    if wanted.applied:
+        headers["Preference-Applied"] = wanted.applied
+    return headers
+
+
+def _dashed(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

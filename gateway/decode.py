@@ -1,0 +1,100 @@
+"""From a body's bytes to the capture that is published: decoded once, checked once. Pure."""
+
+import re
+from collections.abc import Iterator
+from uuid import UUID
+
+import msgspec
+import uuid_utils
+
+from gateway.errors import bad_request
+from gateway.members import fields_of, instant
+from schemas.capture import Capture, Message
+from schemas.chatbots import Chatbot
+from schemas.records import Captured, CapturedMessage
+
+_decode = msgspec.json.Decoder(Capture).decode
+_AT_PATH = re.compile(r"(?s)(.*) - at `(?:key in )?(\$.*)`")
+
+
+def decode_capture(body: bytes) -> Capture:
+    """Return the capture that the body holds.
+
+    Raises:
+        RefusedError: 400, with the path of the first fault.
+
+    """
+    try:
+        # msgspec passes over strings in members that it ignores; this looks at all of them.
+        return _decode(str(body, "utf-8"))
+    except UnicodeDecodeError:
+        raise bad_request("invalid_json", "The body is not UTF-8.", "$") from None
+    except RecursionError:
+        raise bad_request("invalid_json", "The body is nested too deeply.", "$") from None
+    except msgspec.ValidationError as error:
+        match = _AT_PATH.fullmatch(str(error))
+        message, path = match.groups() if match else (str(error), "$")
+        raise bad_request("invalid_body", message, path) from None
+    except msgspec.DecodeError as error:
+        raise bad_request("invalid_json", str(error), "$") from None
+
+
+def captured_of(
+    capture: Capture, chatbot: Chatbot, received_at: int, idempotency_key: str | None
+) -> tuple[Captured, list[str]]:
+    """Return what is published of a capture, and its warnings.
+
+    Args:
+        capture: as it was decoded.
+        chatbot: whose key the request carried; its settings in force are stamped in.
+        received_at: microseconds since the epoch.
+        idempotency_key: the request's, None or empty where it has none.
+
+    Raises:
+        RefusedError: 400, a member of an object is at fault.
+
+    """
+    chatbot_id = UUID(chatbot.id)
+    conversation_id = conversation_id_of(chatbot_id, capture.conversation_id)
+    fields, warnings = fields_of(capture, chatbot.schema)
+    captured = Captured(
+        chatbot_id=chatbot_id.bytes,
+        conversation_id=conversation_id.bytes,
+        external_id=capture.conversation_id,
+        received_at=received_at,
+        analysis=chatbot.settings.analysis,
+        messages=list(_messages(capture.messages, conversation_id, received_at, idempotency_key)),
+        fields=fields,
+    )
+    return captured, warnings
+
+
+def conversation_id_of(chatbot_id: UUID, external_id: str) -> uuid_utils.UUID:
+    """Return our id of a conversation: UUIDv5 of the chatbot's id and the client's id."""
+    return uuid_utils.uuid5(uuid_utils.UUID(bytes=chatbot_id.bytes), external_id)
+
+
+def distinct_messages(captured: Captured) -> int:
+    """Return how many messages could be new at most."""
+    return len({message.id for message in captured.messages})
+
+
+def _messages(
+    messages: list[Message],
+    conversation_id: uuid_utils.UUID,
+    received_at: int,
+    idempotency_key: str | None,
+) -> Iterator[CapturedMessage]:
+    for index, message in enumerate(messages):
+        sent_at = received_at
+        if message.sent_at is not None:
+            sent_at = instant(message.sent_at, f"$.messages[{index}].sentAt")
+        message_id, remembered = message.id, True
+        if message_id is None and idempotency_key:
+            name = msgspec.json.encode((idempotency_key, index, message.role, message.content))
+            message_id = str(uuid_utils.uuid5(conversation_id, name.decode()))
+        elif message_id is None:
+            message_id, remembered = str(uuid_utils.uuid7()), False
+        yield CapturedMessage(message_id, message.role, message.content, sent_at, remembered)
+
+

@@ -1,0 +1,212 @@
+"""Publishes captures: batched per partition, answered only after the broker's acknowledgement.
+
+A batch collects while the one before it is on its way, or for `linger_seconds` when none is, up
+to a byte limit: the busier a partition, the larger its records.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from gateway.errors import unavailable
+from schemas import sizes, topics
+from schemas.positions import MAX_CAPTURES_PER_RECORD
+from schemas.records import CapturesRecord, captures_codec
+
+log = structlog.get_logger()
+
+MAX_PENDING_BYTES = 64 * sizes.MIB
+"""What may wait for acknowledgement in one gateway; beyond it a capture is answered with 503."""
+
+UNKNOWN_OFFSET = -1
+"""What aiokafka gives where the broker took a record before, but no longer knows its offset."""
+
+MakeProducer = Callable[[], Awaitable[AIOKafkaProducer]]
+T = TypeVar("T")
+
+
+class _Batch(Generic[T]):
+    """Captures that become one record."""
+
+    __slots__ = ("acknowledged", "frames", "size", "timers")
+
+    def __init__(self, acknowledged: asyncio.Future[T | None]) -> None:
+        self.frames: list[bytes] = []
+        self.size = 0
+        self.acknowledged = acknowledged
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def refuse(self, code: str, message: str) -> None:
+        if not self.acknowledged.done():
+            self.acknowledged.set_exception(unavailable(code, message))
+            self.acknowledged.exception()  # clients may all have gone: that is no error
+
+
+class _Lane(Generic[T]):
+    """One partition: the batch that collects, and how many are on their way."""
+
+    __slots__ = ("batch", "on_their_way")
+
+    def __init__(self) -> None:
+        self.batch: _Batch[T] | None = None
+        self.on_their_way = 0
+
+
+class Publisher(Generic[T]):
+    """The only writer of `captures`.
+
+    Args:
+        make_producer: makes and starts an idempotent producer with acks=all and no linger.
+        partitions: of the captures topic.
+        generation: of the captures topic.
+        reply_partition: where this gateway reads its replies.
+        linger_seconds: how long a batch collects where none is on its way.
+        timeout_seconds: how long a capture waits for its acknowledgement.
+        on_acknowledged: called once for each acknowledged record, with its partition and offset;
+            what it returns is handed to every capture of the record.
+
+    """
+
+    def __init__(
+        self,
+        make_producer: MakeProducer,
+        on_acknowledged: Callable[[int, int], T],
+        *,
+        partitions: int,
+        generation: int,
+        reply_partition: int,
+        linger_seconds: float,
+        timeout_seconds: float,
+    ) -> None:
+        self._make_producer = make_producer
+        self._on_acknowledged = on_acknowledged
+        self._generation = generation
+        self._reply_partition = reply_partition
+        self._linger_seconds = linger_seconds
+        self._timeout_seconds = timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._lanes: list[_Lane[T]] = [_Lane() for _ in range(partitions)]
+        self._pending_bytes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    def publish(
+        self, conversation_id: bytes, frame: bytes
+    ) -> tuple[asyncio.Future[T | None], int]:
+        """Add an encoded capture to its partition's batch.
+
+        Returns:
+            A future of what `on_acknowledged` gave for the record, or None where the broker no
+            longer knows the record's offset; and the capture's index in the record. The future is
+            shared by all captures of the record, so it must be shielded. It raises RefusedError
+            (503) where the broker did not acknowledge in time.
+
+        Raises:
+            RefusedError: 503, too much waits for acknowledgement already.
+
+        """
+        if self._pending_bytes + len(frame) > MAX_PENDING_BYTES:
+            raise unavailable("overloaded", "Too many captures wait for the log: send it again.")
+        partition = topics.partition_of(conversation_id, len(self._lanes))
+        lane = self._lanes[partition]
+        batch = lane.batch
+        if batch is None:
+            batch = lane.batch = _Batch(self._loop.create_future())
+            expire = self._loop.call_later(self._timeout_seconds, self._expire, lane, batch)
+            batch.timers.append(expire)
+            if not lane.on_their_way:
+                flush = self._loop.call_later(self._linger_seconds, self._flush, partition, batch)
+                batch.timers.append(flush)
+        index = len(batch.frames)
+        batch.frames.append(frame)
+        batch.size += len(frame)
+        self._pending_bytes += len(frame)
+        if batch.size >= sizes.BATCH or index + 1 == MAX_CAPTURES_PER_RECORD:
+            self._flush(partition, batch)
+        return batch.acknowledged, index
+
+    async def start(self) -> None:
+        """Connect to the broker. Raises KafkaError where it can't be reached."""
+        await self._ready_producer()
+
+    async def close(self) -> None:
+        """Send what was collected, and wait until it is acknowledged or given up."""
+        for partition, lane in enumerate(self._lanes):
+            if lane.batch is not None:
+                self._flush(partition, lane.batch)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._timeout_seconds)
+        if self._producer is not None:
+            await self._stop(self._producer)
+
+    def _expire(self, lane: _Lane[T], batch: _Batch[T]) -> None:
+        batch.refuse(
+            "not_confirmed", "The log did not confirm the capture in time: send it again unchanged."
+        )
+        if lane.batch is batch:
+            lane.batch = None
+            self._pending_bytes -= batch.size
+
+    def _flush(self, partition: int, batch: _Batch[T]) -> None:
+        lane = self._lanes[partition]
+        if lane.batch is not batch:
+            return
+        lane.batch = None
+        lane.on_their_way += 1
+        task = asyncio.create_task(self._send(partition, batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, partition: int, batch: _Batch[T]) -> None:
+        record = captures_codec.encode(
+            CapturesRecord(self._generation, self._reply_partition, batch.frames)
+        )
+        producer = None
+        try:
+            producer = await self._ready_producer()
+            sent = await producer.send(topics.CAPTURES, record, partition=partition)
+            metadata = await sent
+        except KafkaError as error:
+            log.warning("the log refused a record", partition=partition, error=repr(error))
+            batch.refuse("not_confirmed", "The log did not confirm the capture: send it again.")
+            if producer is not None:
+                self._give_up(producer)
+        else:
+            if not batch.acknowledged.done():
+                known = metadata.offset != UNKNOWN_OFFSET
+                batch.acknowledged.set_result(
+                    self._on_acknowledged(partition, metadata.offset) if known else None
+                )
+        finally:
+            for timer in batch.timers:
+                timer.cancel()
+            self._pending_bytes -= batch.size
+            lane = self._lanes[partition]
+            lane.on_their_way -= 1
+            if lane.batch is not None and not lane.on_their_way:
+                self._flush(partition, lane.batch)
+
+    async def _ready_producer(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await self._make_producer()
+            return self._producer
+
+    def _give_up(self, producer: AIOKafkaProducer) -> None:
+        """Replace a producer: after a refused record its sequence can't be gone on with."""
+        if self._producer is producer:
+            self._producer = None
+            task = asyncio.create_task(self._stop(producer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _stop(self, producer: AIOKafkaProducer) -> None:
+        try:
+            await asyncio.wait_for(producer.stop(), self._timeout_seconds)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("a producer did not stop cleanly", error=repr(error))

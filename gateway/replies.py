@@ -1,0 +1,132 @@
+"""Matches the worker's replies with the captures that wait for them.
+
+A `captures` record is named by its partition and offset, which the gateway learns from the
+broker's acknowledgement; the worker's reply carries the same name. A reply may overtake the
+acknowledgement: it is parked until then.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+
+from schemas.codec import UndecodableError
+from schemas.records import CaptureResult, RepliesRecord, replies_codec
+
+log = structlog.get_logger()
+
+Results = list[CaptureResult]
+Name = tuple[int, int]
+
+MAX_PARKED = 10_000
+
+
+class Expected:
+    """The reply to one record: to come, come, or given up on.
+
+    Attributes:
+        partition: of the record.
+        soon: the results, or None where they did not come within the default wait.
+        results: the results, whenever they come.
+        at: when it was asked for, in the loop's time.
+
+    """
+
+    __slots__ = ("at", "partition", "results", "soon", "timer")
+
+    def __init__(self, partition: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.partition = partition
+        self.at = loop.time()
+        self.soon: asyncio.Future[Results | None] = loop.create_future()
+        self.results: asyncio.Future[Results] = loop.create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Replies:
+    """The replies to this gateway's records, and a circuit breaker per captures partition.
+
+    The breaker opens when a reply does not come in time: captures of that partition are then
+    answered without waiting. It closes when a reply of that partition comes in time again.
+
+    Args:
+        wait_seconds: the default wait for a reply.
+        keep_seconds: how long a reply may be asked for at most (`Prefer: wait`).
+
+    """
+
+    def __init__(self, wait_seconds: float, keep_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
+        self._keep_seconds = max(keep_seconds, wait_seconds)
+        self._loop = asyncio.get_running_loop()
+        self._expected: dict[Name, Expected] = {}
+        self._parked: dict[Name, tuple[float, Results]] = {}
+        self._late: set[int] = set()
+
+    def is_late(self, partition: int) -> bool:
+        """Whether the partition's breaker is open."""
+        return partition in self._late
+
+    def expect(self, partition: int, offset: int) -> Expected:
+        """Return the reply to the record at this offset, which was just acknowledged."""
+        expected = Expected(partition, self._loop)
+        self._forget_old(expected.at)
+        parked = self._parked.pop((partition, offset), None)
+        if parked is not None:
+            self._settle(expected, parked[1])
+            return expected
+        self._expected[partition, offset] = expected
+        expected.timer = self._loop.call_later(
+            self._wait_seconds, self._give_up_soon, expected
+        )
+        return expected
+
+    def receive(self, reply: RepliesRecord) -> None:
+        """Take in a reply: hand it to who waits for it, or park it."""
+        name = reply.partition, reply.offset
+        expected = self._expected.pop(name, None)
+        if expected is not None:
+            self._settle(expected, reply.results)
+            return
+        self._parked[name] = self._loop.time(), reply.results
+        if len(self._parked) > MAX_PARKED:
+            del self._parked[next(iter(self._parked))]
+
+    def _settle(self, expected: Expected, results: Results) -> None:
+        if expected.timer is not None:
+            expected.timer.cancel()
+        if not expected.soon.done():
+            self._late.discard(expected.partition)
+            expected.soon.set_result(results)
+        expected.results.set_result(results)
+
+    def _give_up_soon(self, expected: Expected) -> None:
+        expected.soon.set_result(None)
+        if expected.partition not in self._late:
+            self._late.add(expected.partition)
+            log.warning("replies are late: provisional answers", partition=expected.partition)
+
+    def _forget_old(self, now: float) -> None:
+        before = now - self._keep_seconds
+        while self._expected:
+            name, expected = next(iter(self._expected.items()))
+            if expected.at >= before:
+                break
+            del self._expected[name]
+        before = now - self._wait_seconds
+        while self._parked:
+            name = next(iter(self._parked))
+            if self._parked[name][0] >= before:
+                break
+            del self._parked[name]
+
+
+async def read_replies(consumer: AIOKafkaConsumer, receive: Callable[[RepliesRecord], None]) -> None:
+    """Hand every reply that the consumer reads to `receive`, for ever."""
+    while True:
+        for records in (await consumer.getmany(timeout_ms=1000)).values():
+            for record in records:
+                try:
+                    receive(replies_codec.decode(record.value))
+                except UndecodableError as error:
+                    log.warning("undecodable reply", offset=record.offset, error=str(error))

@@ -1,0 +1,3 @@
+from openbat.cli import main
+
+main()

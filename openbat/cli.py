@@ -1,0 +1,297 @@
+"""The `openbat` command. Each command imports what it needs when it runs."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.table import Table
+
+from openbat import logs, settings
+from openbat.chatbots import ChatbotError
+from openbat.kafka import TopicsError
+from openbat.settings import Settings, SettingsError
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Captures chatbot conversations through Kafka into ClickHouse, counting exactly.",
+)
+worker = typer.Typer(no_args_is_help=True, help="Run a worker.")
+chatbots = typer.Typer(no_args_is_help=True, help="Make and change chatbots.")
+app.add_typer(worker, name="worker")
+app.add_typer(chatbots, name="chatbots")
+
+Fd = Annotated[int | None, typer.Option(help="An inherited listening socket.", hidden=True)]
+Name = Annotated[str, typer.Argument(help="The chatbot's name or id.")]
+
+
+def main() -> None:
+    """Run the command; an error that a person can mend is one sentence and exit status 1."""
+    try:
+        app()
+    except Exception as error:
+        if not isinstance(error, _mendable()):
+            raise
+        _fail(str(error))
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    from openbat.importer import ImportStoppedError
+    from openbat.local.jars import JarsError
+    from openbat.local.kafka import KafkaSetupError
+    from openbat.local.stack import LocalError
+    from openbat.local.supervisor import StartError
+
+    return (
+        SettingsError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
+        KafkaSetupError, LocalError, StartError, KafkaError,
+    )  # fmt: skip
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"openbat: {message}", markup=False)
+    sys.exit(1)
+
+
+def _start(role: str) -> Settings:
+    loaded = settings.load()
+    logs.configure(loaded.log_level, role=role)
+    return loaded
+
+
+@app.command()
+def local() -> None:
+    """Run the whole pipeline here: Kafka, ClickHouse, the gateway and the workers."""
+    try:
+        from openbat.local.stack import run_local
+    except ImportError as error:
+        _fail(f"{error.name} is missing: pip install 'openbat-capture[local]'")
+    run_local(_start("local"))
+
+
+@app.command()
+def gateway(fd: Fd = None) -> None:
+    """Serve the capture API."""
+    from openbat.gateway_role import run_gateway
+
+    loaded = _start("gateway")
+    try:
+        run_gateway(loaded, fd)
+    except OSError as error:
+        _fail(f"port {loaded.port}: {error.strerror}; OPENBAT_PORT names another one")
+
+
+@worker.command("conversations")
+def worker_conversations() -> None:
+    """Deduplicate messages, update conversations, fan out."""
+    from openbat.worker_role import run_conversations
+
+    run_conversations(_start("conversations"))
+
+
+@worker.command("clickhouse")
+def worker_clickhouse() -> None:
+    """Write messages and conversations to ClickHouse."""
+    from openbat.worker_role import run_clickhouse
+
+    run_clickhouse(_start("clickhouse"))
+
+
+@app.command(hidden=True)
+def local_clickhouse(fd: Fd = None) -> None:
+    """Serve ClickHouse's engine for `openbat local`."""
+    from openbat import notify
+    from openbat.local.clickhouse import serve
+
+    loaded = _start("clickhouse-server")
+    serve(loaded.data_dir / "clickhouse", fd, "127.0.0.1", loaded.clickhouse_port, notify.ready)
+
+
+@app.command()
+def migrate() -> None:
+    """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
+    import clickhouse_connect
+
+    from openbat.kafka import migrate_topics
+    from sinks.migrate import migrate as migrate_clickhouse
+
+    loaded = _located(settings.load())
+    made = _run(
+        migrate_topics(loaded.kafka_bootstrap, loaded.partitions, loaded.replication_factor)
+    )
+    client = clickhouse_connect.get_client(dsn=loaded.clickhouse_url)
+    applied = migrate_clickhouse(client)
+    client.close()
+    typer.echo(f"topics made: {', '.join(made) or 'none'}")
+    typer.echo(f"migrations applied: {', '.join(applied) or 'none'}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="JSON Lines, plain or gzip; - for standard input.")],
+    url: Annotated[str | None, typer.Option(help="The gateway; default: the local stack's.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="OPENBAT_API_KEY", help="Default: the chatbot demo's.")
+    ] = None,
+    turn_by_turn: Annotated[
+        bool, typer.Option("--turn-by-turn", help="Post as a chatbot does, not 100 at once.")
+    ] = False,
+) -> None:
+    """Post conversations, one a line in the shape of a capture, with any number of messages."""
+    from openbat.importer import Target, import_file
+    from openbat.local import state
+
+    running = state.read(settings.load().data_dir)
+    url = url or (running.gateway_url if running else None)
+    api_key = api_key or (running.api_key if running else None)
+    if url is None or api_key is None:
+        _fail("no local stack runs: start one with `openbat local`, or give --url and --api-key")
+        return
+    totals = _run(import_file(file, Target(url, api_key), turn_by_turn))
+    typer.echo(str(totals))
+    if totals.failed:
+        raise typer.Exit(1)
+
+
+@chatbots.command()
+def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> None:
+    """Make a chatbot; print its key, once."""
+    from openbat.chatbots import create as create_chatbot
+    from openbat.chatbots import new_key
+
+    key = new_key()
+    _run(create_chatbot(_bootstrap(), name, key))
+    typer.echo(key)
+
+
+@chatbots.command("list")
+def list_() -> None:
+    """List the chatbots."""
+    from openbat.kafka import read_registry
+
+    table = Table("name", "id", "key", "state", "created")
+    for bot in _run(read_registry(_bootstrap())).chatbots():
+        table.add_row(
+            bot.name, bot.id, f"{bot.key_prefix}...", bot.state, f"{bot.created_at:%Y-%m-%d %H:%M}"
+        )
+    Console(soft_wrap=True).print(table)
+
+
+@chatbots.command()
+def show(name: Name) -> None:
+    """Show one chatbot."""
+    from openbat.chatbots import find
+    from openbat.kafka import read_registry
+
+    bot = find(_run(read_registry(_bootstrap())), name)
+    rows = {
+        "name": bot.name,
+        "id": bot.id,
+        "key": f"{bot.key_prefix}...",
+        "state": bot.state,
+        "created": bot.created_at.isoformat(),
+        "schema": " ".join(f"{field}={kind}" for field, kind in bot.schema.items()) or "(empty)",
+        "rate-limit": bot.settings.rate_limit or "(the gateway's default)",
+        "analysis": "on" if bot.settings.analysis else "off",
+    }
+    for title, value in rows.items():
+        typer.echo(f"{title:<11} {value}")
+
+
+@chatbots.command("rotate-key")
+def rotate_key(name: Name) -> None:
+    """Give a chatbot a new key; print it, once. The old one stops at once."""
+    from openbat.chatbots import new_key, update, with_key
+    from openbat.local import state
+    from schemas.chatbots import DEMO
+
+    loaded = settings.load()
+    key = new_key()
+    bot = _run(update(_bootstrap(), name, lambda bot: with_key(bot, key)))
+    running = state.read(loaded.data_dir)
+    if running is not None and running.chatbot_id == bot.id and bot.name == DEMO:
+        state.write_private(loaded.data_dir / "demo.key", key.encode() + b"\n")
+    typer.echo(key)
+
+
+@chatbots.command()
+def archive(name: Name) -> None:
+    """Let a chatbot take no more captures. Its data stays."""
+    from msgspec.structs import replace
+
+    from openbat.chatbots import update
+
+    bot = _run(update(_bootstrap(), name, lambda bot: replace(bot, state="archived")))
+    typer.echo(f"{bot.name} is archived")
+
+
+@chatbots.command("set-schema")
+def set_schema(
+    name: Name,
+    fields: Annotated[list[str], typer.Argument(help="field=string|number|boolean ...")],
+) -> None:
+    """Say which custom fields a chatbot has, and of which types."""
+    from openbat.chatbots import update, with_schema
+
+    types = _pairs(fields)
+    bot = _run(update(_bootstrap(), name, lambda bot: with_schema(bot, types)))
+    typer.echo(" ".join(f"{field}={kind}" for field, kind in bot.schema.items()))
+
+
+@chatbots.command("set")
+def set_(
+    name: Name,
+    values: Annotated[
+        list[str], typer.Argument(help="rate-limit=600/minute|off|default analysis=on|off")
+    ],
+) -> None:
+    """Change a chatbot's settings."""
+    from openbat.chatbots import update, with_settings
+
+    changes = _pairs(values)
+    bot = _run(update(_bootstrap(), name, lambda bot: with_settings(bot, changes)))
+    typer.echo(f"{bot.name}: {' '.join(f'{key}={value}' for key, value in changes.items())}")
+
+
+def _pairs(arguments: list[str]) -> dict[str, str]:
+    pairs = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise ChatbotError(f"{argument}: expected name=value")
+        pairs[name] = value
+    return pairs
+
+
+def _located(loaded: Settings) -> Settings:
+    """Return the settings, with a running local stack's addresses where there is one."""
+    from msgspec.structs import replace
+
+    from openbat.local import state
+
+    running = state.read(loaded.data_dir)
+    if running is None:
+        return loaded
+    return replace(
+        loaded,
+        kafka_bootstrap=running.kafka_bootstrap,
+        clickhouse_url=running.clickhouse_url,
+        replication_factor=1,
+    )
+
+
+def _bootstrap() -> str:
+    return _located(settings.load()).kafka_bootstrap
+
+
+def _run(task: Coroutine[Any, Any, T]) -> T:
+    import logging
+
+    logging.disable(logging.WARNING)
+    return asyncio.run(task)

@@ -1,0 +1,174 @@
+"""`openbat gateway`: builds what the gateway is made of, and serves it."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import AsyncIterator
+
+import structlog
+import uvicorn
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from gateway.app import make_app
+from gateway.capture import Bounds, CaptureEndpoint
+from gateway.errors import unavailable
+from gateway.limits import RateLimits
+from gateway.publisher import Publisher
+from gateway.registry import PARTITION, Registry, follow, read_to_end
+from gateway.replies import Expected, Replies, read_replies
+from openbat import __version__, notify
+from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
+from openbat.settings import Settings
+from schemas import sizes, topics
+
+log = structlog.get_logger()
+
+READY_TIMEOUT_SECONDS = 2.0
+LONGEST_RETRY_WAIT_SECONDS = 2.0
+SHUTDOWN_SECONDS = 10
+
+
+class Gateway:
+    """What serves captures once Kafka answers and the registry is read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._endpoint: CaptureEndpoint | None = None
+        self._registry_reader: AIOKafkaConsumer | None = None
+        self._exits = contextlib.AsyncExitStack()
+
+    async def capture(self, request: Request) -> Response:
+        if self._endpoint is None:
+            raise unavailable("starting", "The gateway is starting: send it again.")
+        return await self._endpoint.post(request)
+
+    async def is_ready(self) -> bool:
+        if self._endpoint is None or self._registry_reader is None:
+            return False
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                await self._registry_reader.end_offsets([PARTITION])
+        except (KafkaError, TimeoutError):
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        connecting = asyncio.create_task(_or_exit(self._connect_when_possible()))
+        yield
+        connecting.cancel()
+        await self._exits.aclose()
+
+    async def _connect_when_possible(self) -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaError, TopicsError)),
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_RETRY_WAIT_SECONDS),
+            before_sleep=lambda state: log.warning(
+                "Kafka is not ready; trying again",
+                error=str(state.outcome.exception() if state.outcome else ""),
+            ),
+        ):
+            with attempt:
+                async with contextlib.AsyncExitStack() as exits:
+                    await self._connect(exits)
+                    self._exits = exits.pop_all()
+        notify.ready()
+        log.info("ready")
+
+    async def _connect(self, exits: contextlib.AsyncExitStack) -> None:
+        settings = self._settings
+        bootstrap = settings.kafka_bootstrap
+        partitions = await captures_partitions(bootstrap)
+
+        registry = Registry()
+        registry_reader = make_reader(bootstrap, "read_committed")
+        exits.push_async_callback(registry_reader.stop)
+        await registry_reader.start()
+        await read_to_end(registry_reader, registry)
+
+        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds)
+        reply_partition = random.randrange(topics.REPLY_PARTITIONS)  # noqa: S311 - spreads load
+        replies_reader = make_reader(bootstrap)
+        exits.push_async_callback(replies_reader.stop)
+        await replies_reader.start()
+        own = TopicPartition(topics.REPLIES, reply_partition)
+        replies_reader.assign([own])
+        await replies_reader.seek_to_end(own)
+        # Only from this position on is no reply missed.
+        await replies_reader.position(own)
+
+        publisher: Publisher[Expected] = Publisher(
+            lambda: start_producer(bootstrap, sizes.CAPTURES_RECORD),
+            replies.expect,
+            partitions=partitions,
+            generation=registry.generation,
+            reply_partition=reply_partition,
+            linger_seconds=settings.linger_milliseconds / 1000,
+            timeout_seconds=settings.produce_timeout_seconds,
+        )
+        exits.push_async_callback(publisher.close)
+        await publisher.start()
+
+        for reader in (
+            read_replies(replies_reader, replies.receive),
+            follow(registry_reader, registry),
+        ):
+            exits.callback(asyncio.create_task(_or_exit(reader)).cancel)
+        self._registry_reader = registry_reader
+        self._endpoint = CaptureEndpoint(
+            registry,
+            RateLimits(settings.rate_limit_storage, settings.default_rate_limit),
+            publisher,
+            replies,
+            Bounds(
+                settings.max_body_bytes, settings.body_timeout_seconds, settings.max_wait_seconds
+            ),
+        )
+
+
+async def _or_exit(task: "asyncio._CoroutineLike[None]") -> None:
+    """Run a task that the gateway can't be without: where it fails, the process ends."""
+    try:
+        await task
+    except Exception as error:  # noqa: BLE001 - whatever it is, the process is of no use
+        log.critical("gateway ends; it must be started again", error=repr(error))
+        os._exit(70)
+
+
+def run_gateway(settings: Settings, fd: int | None) -> None:
+    """Serve until SIGTERM; then answer what is under way.
+
+    Args:
+        settings: of this process.
+        fd: an inherited listening socket, None to bind host and port.
+
+    Raises:
+        OSError: the port is in use.
+
+    """
+    gateway = Gateway(settings)
+    if fd is not None:
+        listener = socket.socket(fileno=fd)
+    else:
+        listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+    )
+    server.run(sockets=[listener])

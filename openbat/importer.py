@@ -1,0 +1,220 @@
+"""Posts a file of conversations to the capture API, and counts what became of them."""
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from schemas.capture import MAX_MESSAGES, CaptureAnswer, ErrorAnswer
+
+CONCURRENCY = 64
+WAIT_SECONDS = 30
+GIVE_UP_SECONDS = 300
+TIMEOUT_SECONDS = WAIT_SECONDS + 30
+_GZIP = b"\x1f\x8b"
+
+
+class ImportStoppedError(Exception):
+    """Raised when going on makes no sense; says what to do."""
+
+
+class Target(NamedTuple):
+    """Where to post, and with which key."""
+
+    url: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"Target({self.url})"
+
+
+class Totals(Struct):
+    """What was posted. `failed` counts lines that were not wholly taken."""
+
+    captures: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"captures={self.captures} stored={self.stored} "
+            f"duplicates={self.duplicates} failed={self.failed}"
+        )
+
+
+class _RefusedError(Exception):
+    """Raised for a line that sending again won't get taken."""
+
+
+class _BusyError(Exception):
+    """Raised for an answer after which the same capture is to be sent again."""
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+def cut(conversation: dict[str, Any], turn_by_turn: bool) -> Iterator[dict[str, Any]]:
+    """Cut a conversation into captures.
+
+    Of up to 100 messages each; or turn by turn: a user's message and what follows it, up to the
+    next user's.
+    """
+    messages = conversation["messages"]
+    capture: list[Any] = []
+    for message in messages:
+        begins = turn_by_turn and isinstance(message, dict) and message.get("role") == "user"
+        if capture and (begins or len(capture) == MAX_MESSAGES):
+            yield {**conversation, "messages": capture}
+            capture = []
+        capture.append(message)
+    yield {**conversation, "messages": capture}
+
+
+async def import_file(name: str, target: Target, turn_by_turn: bool) -> Totals:
+    """Post a file's conversations; report each line that is at fault, and go on.
+
+    A conversation's captures are posted in order, several conversations at once.
+
+    Raises:
+        ImportStoppedError: the file can't be read, or the key is refused.
+
+    """
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    headers = {
+        "Authorization": f"Bearer {target.api_key}",
+        "Content-Type": "application/json",
+        "Prefer": f"wait={WAIT_SECONDS}",
+    }
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, headers=headers) as http:
+        importer = _Importer(http, f"{target.url.rstrip('/')}/api/v1/capture", turn_by_turn)
+        with _open(name) as lines:
+            await importer.run(lines)
+        return importer.totals
+
+
+class _Importer:
+    def __init__(self, http: aiohttp.ClientSession, url: str, turn_by_turn: bool) -> None:
+        self._http = http
+        self._url = url
+        self._turn_by_turn = turn_by_turn
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.completed} conversations, {task.fields[totals]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self.totals = Totals()
+
+    async def run(self, lines: Iterator[bytes]) -> None:
+        numbered = enumerate(lines, start=1)
+        with self._progress:
+            task = self._progress.add_task("import", total=None, totals=self.totals)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(CONCURRENCY):
+                        group.create_task(self._take(numbered, task))
+            except* ImportStoppedError as stopped:
+                raise stopped.exceptions[0] from None
+
+    async def _take(self, numbered: Iterator[tuple[int, bytes]], task: TaskID) -> None:
+        for number, line in numbered:
+            if line.strip():
+                try:
+                    await self._import_line(line)
+                except _RefusedError as error:
+                    self.totals.failed += 1
+                    self._console.print(f"line {number}: {error}", markup=False)
+            self._progress.advance(task)
+
+    async def _import_line(self, line: bytes) -> None:
+        try:
+            conversation = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _RefusedError(f"not JSON: {error}") from None
+        if not isinstance(conversation, dict) or not isinstance(conversation.get("messages"), list):
+            raise _RefusedError("not an object with an array `messages`")
+        for index, capture in enumerate(cut(conversation, self._turn_by_turn)):
+            body = msgspec.json.encode(capture)
+            # Where messages have no id, a repeat of this import must not store them twice.
+            key = f"{index}-{hashlib.sha256(body).hexdigest()}"
+            answer = await self._post(body, key)
+            self.totals.captures += 1
+            self.totals.stored += answer.messages_stored
+            self.totals.duplicates += len(capture["messages"]) - answer.messages_stored
+
+    async def _post(self, body: bytes, key: str) -> CaptureAnswer:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((_BusyError, aiohttp.ClientError, TimeoutError)),
+            wait=_wait,
+            stop=stop_after_delay(GIVE_UP_SECONDS),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._post_once(body, key)
+        raise AssertionError("unreachable")
+
+    async def _post_once(self, body: bytes, key: str) -> CaptureAnswer:
+        async with self._http.post(self._url, data=body, headers={"Idempotency-Key": key}) as got:
+            content = await got.read()
+            if got.status == 200:
+                return msgspec.json.decode(content, type=CaptureAnswer)
+            message = _error_of(content)
+            if got.status in {429, 503}:
+                raise _BusyError(message, float(got.headers.get("Retry-After", "1")))
+            if got.status in {401, 403}:
+                raise ImportStoppedError(f"{message} See --api-key and OPENBAT_API_KEY.")
+            raise _RefusedError(f"answered with {got.status}: {message}")
+
+
+def _wait(state: RetryCallState) -> float:
+    """As long as Retry-After says, and a growing, random while more."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_seconds if isinstance(error, _BusyError) else 0.0
+    return asked + _jitter(state)
+
+
+_jitter = wait_random_exponential(multiplier=0.2, max=5)
+
+
+def _error_of(content: bytes) -> str:
+    try:
+        error = msgspec.json.decode(content, type=ErrorAnswer).error
+    except msgspec.DecodeError:
+        return content[:200].decode(errors="replace")
+    return f"{error.message} ({error.path})" if error.path else error.message
+
+
+@contextlib.contextmanager
+def _open(name: str) -> Iterator[IO[bytes]]:
+    """Open a file, plain or gzip, whatever it is called."""
+    try:
+        with contextlib.ExitStack() as exits:
+            raw = sys.stdin.buffer if name == "-" else exits.enter_context(Path(name).open("rb"))
+            file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
+            if file.peek(2)[:2] == _GZIP:
+                yield exits.enter_context(gzip.open(file))
+            else:
+                yield file
+    except (OSError, EOFError) as error:
+        raise ImportStoppedError(f"{name} can't be read: {error}") from None

@@ -1,0 +1,54 @@
+"""local.json: where a running local stack is. Other tools rely on its names."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+class Process(Struct):
+    role: str
+    pid: int
+
+
+class LocalState(Struct):
+    """What local.json holds."""
+
+    gateway_url: str
+    clickhouse_url: str
+    kafka_bootstrap: str
+    chatbot_id: str
+    api_key: str
+    processes: list[Process]
+
+    def __repr__(self) -> str:
+        return f"LocalState({self.gateway_url})"  # without the key
+
+
+def path(data_dir: Path) -> Path:
+    return data_dir / "local.json"
+
+
+def write_private(target: Path, content: bytes) -> None:
+    """Write a file whole, readable by its owner alone."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    temporary.replace(target)
+
+
+def write(data_dir: Path, state: LocalState) -> None:
+    content: dict[str, Any] = msgspec.to_builtins(state)
+    write_private(path(data_dir), json.dumps(content, indent=2).encode() + b"\n")
+
+
+def read(data_dir: Path) -> LocalState | None:
+    """Return the running stack's state, None where none is running."""
+    try:
+        return msgspec.json.decode(path(data_dir).read_bytes(), type=LocalState)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,125 @@
+"""Every setting, read once from the environment and checked at boot."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from limits import parse
+from msgspec import Meta, Struct
+
+from schemas import sizes
+
+PREFIX = "OPENBAT_"
+
+
+class SettingsError(Exception):
+    """Raised when a variable has a value that can't be used; says which one and why."""
+
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1, le=64)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class Settings(Struct, frozen=True):
+    """The settings. A field's variable is its name in capitals, after OPENBAT_."""
+
+    data_dir: Annotated[
+        Path, Meta(description="Everything that `openbat local` and the workers write.")
+    ] = Path(".openbat")
+    host: Annotated[str, Meta(description="Address that the gateway listens on.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="The gateway's port; 0 takes a free one.")] = 8080
+    kafka_port: Annotated[Port, Meta(description="`openbat local`: Kafka's port.")] = 9092
+    clickhouse_port: Annotated[Port, Meta(description="`openbat local`: ClickHouse's port.")] = 8123
+    gateways: Annotated[Count, Meta(description="`openbat local`: gateways; they share a port.")] = 1
+    conversations_workers: Annotated[
+        Count, Meta(description="`openbat local`: conversations workers.")
+    ] = 1
+    clickhouse_workers: Annotated[
+        Count, Meta(description="`openbat local`: ClickHouse workers.")
+    ] = 1
+    jars_dir: Annotated[
+        Path | None,
+        Meta(description="`openbat local`: where Kafka's jars are kept; `jars` in the data dir."),
+    ] = None
+    kafka_bootstrap: Annotated[
+        str, Meta(description="Kafka's brokers, `host:port,host:port`.", min_length=3)
+    ] = "127.0.0.1:9092"
+    clickhouse_url: Annotated[
+        str,
+        Meta(description="ClickHouse, `http[s]://[user:password@]host:port`.", pattern="^https?://"),
+    ] = "http://127.0.0.1:8123"
+    partitions: Annotated[
+        Annotated[int, Meta(ge=1, le=4096)],
+        Meta(description="`openbat migrate`: partitions of the topics; chosen once."),
+    ] = 8
+    replication_factor: Annotated[
+        Annotated[int, Meta(ge=1, le=9)],
+        Meta(description="`openbat migrate`: copies of each topic; under 3 a lost disk loses data."),
+    ] = 3
+    reply_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a gateway waits for the exact count.")
+    ] = 1.0
+    produce_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a gateway waits for the log before it answers 503.")
+    ] = 5.0
+    body_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a request's body may take.")
+    ] = 10.0
+    max_body_bytes: Annotated[
+        Annotated[int, Meta(ge=1024, le=sizes.LARGEST_BODY)],
+        Meta(description="A request's body after decompression."),
+    ] = sizes.DEFAULT_BODY
+    max_wait_seconds: Annotated[
+        Annotated[int, Meta(ge=1, le=300)],
+        Meta(description="The longest `Prefer: wait`; a longer one is cut to it."),
+    ] = 30
+    linger_milliseconds: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)],
+        Meta(description="How long a gateway collects a batch where none is on its way."),
+    ] = 1.0
+    default_rate_limit: Annotated[
+        str, Meta(description="Per chatbot that has none of its own: `off` or `600/minute`.")
+    ] = "off"
+    rate_limit_storage: Annotated[
+        str,
+        Meta(description="Where rates are counted; `async+redis://host:port` for several gateways."),
+    ] = "async+memory://"
+    log_level: Annotated[
+        str, Meta(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
+    ] = "info"
+
+    def __repr__(self) -> str:
+        return "Settings(...)"  # a URL among them may hold a password
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings that the environment gives.
+
+    Raises:
+        SettingsError: a variable's value can't be used.
+
+    """
+    names = {PREFIX + name.upper(): name for name in Settings.__struct_fields__}
+    given = {names[key]: value for key, value in environment.items() if key in names and value}
+    try:
+        settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise SettingsError(f"{PREFIX}{path.rstrip('`').upper()}: {message}") from None
+    if settings.default_rate_limit != "off":
+        try:
+            parse(settings.default_rate_limit)
+        except ValueError:
+            raise SettingsError(
+                "OPENBAT_DEFAULT_RATE_LIMIT: expected `off` or a rate such as `600/minute`"
+            ) from None
+    return settings
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path:
+        return Path(str(value))
+    raise NotImplementedError(kind)

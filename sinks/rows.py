@@ -1,0 +1,134 @@
+"""From records of `messages` to ClickHouse's rows. Pure.
+
+Ids stay 16 bytes and times microseconds: clickhouse-connect writes them as they are.
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.capture import Organization, Session, User
+from schemas.codec import UndecodableError
+from schemas.records import (
+    Change,
+    ConversationState,
+    NewMessage,
+    decode_new_messages,
+    decode_state,
+    messages_codec,
+)
+from schemas.times import microseconds
+
+MESSAGE_TABLE = "openbat.message_rows"
+CONVERSATION_TABLE = "openbat.conversation_rows"
+
+MESSAGE_COLUMNS = (
+    "chatbot_id", "conversation_id", "external_conversation_id", "message_id", "role", "content",
+    "sent_at", "received_at", "position",
+)  # fmt: skip
+
+
+class Source(NamedTuple):
+    """Where a row came from: the change's place in its record."""
+
+    partition: int
+    offset: int
+    index: int
+
+
+class Row(NamedTuple):
+    """One row, in the order of its table's columns, and where it came from."""
+
+    values: tuple[Any, ...]
+    source: Source
+
+
+def _columns_of(group: str, shape: type[User | Organization | Session]) -> list[tuple[str, str]]:
+    """Return the group's members, each with its column."""
+    fields = msgspec.structs.fields(shape)
+    return [(field.encode_name, f"{group}_{field.name}") for field in fields]
+
+
+_GROUPS = {
+    group: _columns_of(group, shape)
+    for group, shape in (("user", User), ("organization", Organization), ("session", Session))
+}
+
+CONVERSATION_COLUMNS = (
+    "chatbot_id", "conversation_id", "external_conversation_id",
+    *(column for group, members in _GROUPS.items()
+      for column in (*(name for _, name in members), f"{group}_other")),
+    "custom", "message_count", "first_message_at", "last_message_at", "created_at", "updated_at",
+    "revision",
+)  # fmt: skip
+
+_json = msgspec.json.Encoder().encode
+
+
+class RowBatch:
+    """Rows of several records: every message, and of each conversation the newest state."""
+
+    def __init__(self) -> None:
+        self.messages: list[Row] = []
+        self.conversations: dict[bytes, Row] = {}
+
+    @property
+    def rows(self) -> int:
+        return len(self.messages) + len(self.conversations)
+
+    def add(self, value: bytes, partition: int, offset: int) -> None:
+        """Add the rows of one `messages` record.
+
+        Raises:
+            UndecodableError: the record, or a part of it, is in no format that this release reads.
+                None of its rows is added then.
+
+        """
+        decoded = [_decode(change) for change in messages_codec.decode(value)]
+        for index, (state, new) in enumerate(decoded):
+            source = Source(partition, offset, index)
+            ids = state.chatbot_id, state.conversation_id, state.external_id
+            self.messages += [
+                Row(
+                    (
+                        *ids, message.id, message.role, message.content, message.sent_at,
+                        message.received_at, message.position,
+                    ),
+                    source,
+                )
+                for message in new
+            ]  # fmt: skip
+            row = Row((*ids, *_conversation(state)), source)
+            known = self.conversations.get(state.conversation_id)
+            if known is None or known.values[-1] <= state.revision:
+                self.conversations[state.conversation_id] = row
+
+
+def _decode(change: Change) -> tuple[ConversationState, list[NewMessage]]:
+    try:
+        return decode_state(change.state), decode_new_messages(change.messages)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(str(error)) from error
+
+
+def _conversation(state: ConversationState) -> list[Any]:
+    values: list[Any] = []
+    for group, members in _GROUPS.items():
+        fields = dict(state.fields.get(group, {}))
+        for name, column in members:
+            value = fields.pop(name, None)
+            if column == "user_created_at" and value is not None:
+                value = microseconds(msgspec.convert(value, datetime))
+            values.append(value)
+        values.append(_json(fields).decode())
+    values += [
+        _json(state.fields.get("custom", {})).decode(),
+        state.message_count,
+        state.first_message_at,
+        state.last_message_at,
+        state.created_at,
+        state.updated_at,
+        state.revision,
+    ]
+    return values

@@ -1,0 +1,124 @@
+"""Writes batches of rows to ClickHouse, and isolates a row that it will never take."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import structlog
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+
+from sinks.rows import (
+    CONVERSATION_COLUMNS,
+    CONVERSATION_TABLE,
+    MESSAGE_COLUMNS,
+    MESSAGE_TABLE,
+    Row,
+    RowBatch,
+    Source,
+)
+
+log = structlog.get_logger()
+
+LONGEST_RETRY_WAIT_SECONDS = 10
+
+ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 691})
+"""ClickHouse's error codes that speak of a row's data: a value that can't be parsed, converted or
+held. See src/Common/ErrorCodes.cpp. Every other error is retried, with the batch whole."""
+
+
+class Client(Protocol):
+    """The part of a clickhouse-connect client that is used here."""
+
+    def insert(
+        self,
+        table: str,
+        data: Sequence[Sequence[Any]],
+        *,
+        column_names: Sequence[str],
+        column_oriented: bool,
+    ) -> Any: ...
+
+
+class Rejected(NamedTuple):
+    """A row that can never be written, as JSON, with why and whence."""
+
+    value: bytes
+    reason: str
+    source: Source
+
+
+class ClickHouseWriter:
+    """Inserts message rows, then conversation rows, columnar, in a thread of its own."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def batch(self) -> RowBatch:
+        return RowBatch()
+
+    async def write(self, batch: RowBatch) -> list[Rejected]:
+        """Write all rows; return those that ClickHouse will never take.
+
+        Other errors are retried for as long as they last: ClickHouse away, a full disk, too many
+        parts.
+        """
+        conversations = list(batch.conversations.values())
+        return [
+            *await self._insert(MESSAGE_TABLE, MESSAGE_COLUMNS, batch.messages),
+            *await self._insert(CONVERSATION_TABLE, CONVERSATION_COLUMNS, conversations),
+        ]
+
+    async def _insert(
+        self, table: str, columns: Sequence[str], rows: list[Row]
+    ) -> list[Rejected]:
+        if not rows:
+            return []
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(_may_pass),
+                wait=wait_random_exponential(multiplier=0.2, max=LONGEST_RETRY_WAIT_SECONDS),
+                before_sleep=lambda state: log.warning(
+                    "insert failed; trying again",
+                    table=table,
+                    rows=len(rows),
+                    attempt=state.attempt_number,
+                    error=_first_line(state.outcome.exception() if state.outcome else None),
+                ),
+                reraise=True,
+            ):
+                with attempt:
+                    data = list(zip(*(row.values for row in rows), strict=True))
+                    await asyncio.to_thread(
+                        self._client.insert, table, data,
+                        column_names=columns, column_oriented=True,
+                    )  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
+            if len(rows) == 1:
+                (row,) = rows
+                value = {name: _readable(item) for name, item in zip(columns, row.values, strict=True)}
+                return [Rejected(msgspec.json.encode(value), _first_line(error), row.source)]
+            middle = len(rows) // 2
+            return [
+                *await self._insert(table, columns, rows[:middle]),
+                *await self._insert(table, columns, rows[middle:]),
+            ]
+        return []
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether an error says nothing about a row's data."""
+    if isinstance(error, DataError | ValueError | TypeError | OverflowError | AttributeError):
+        return False
+    code = getattr(error, "code", None)
+    return not (isinstance(error, ClickHouseError) and code in ROW_FAULTS)
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def _readable(item: Any) -> Any:
+    return item.hex() if isinstance(item, bytes) else item
