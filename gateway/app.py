@@ -1,7 +1,6 @@
 """The gateway's routes."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,8 +11,6 @@ from starlette.types import Lifespan
 
 from gateway import openapi
 from gateway.errors import RefusedError, on_http_exception, on_refused, unavailable
-
-
 
 
 def make_app(
@@ -37,7 +34,9 @@ def make_app(
 
     async def readyz(_request: Request) -> Response:
         if not await is_ready():
-            raise unavailable("not_ready", "The registry is not read yet, or Kafka does not answer.")
+            raise unavailable(
+                "not_ready", "The registry is not read yet, or Kafka does not answer."
+            )
         return Response(b'{"ok":true}', media_type="application/json")
 
     async def openapi_json(_request: Request) -> Response:

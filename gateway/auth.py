@@ -34,5 +34,7 @@ def authenticate(
     if chatbot is None:
         raise unauthorized("The key is unknown or was revoked.")
     if chatbot.state == "archived":
-        raise RefusedError(403, "chatbot_archived", "The chatbot is archived: it takes no captures.")
+        raise RefusedError(
+            403, "chatbot_archived", "The chatbot is archived: it takes no captures."
+        )
     return chatbot

@@ -107,7 +107,7 @@ def _decompress_gzip(data: bytes, limit_bytes: int) -> bytes:
 
 
 def _decompress_zstd(data: bytes, limit_bytes: int) -> bytes:
-    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    options = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
     decompressed = b""
     while data:
         frame = zstd.ZstdDecompressor(options=options)

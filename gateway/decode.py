@@ -96,5 +96,3 @@ def _messages(
         elif message_id is None:
             message_id, remembered = str(uuid_utils.uuid7()), False
         yield CapturedMessage(message_id, message.role, message.content, sent_at, remembered)
-
-

@@ -41,9 +41,7 @@ class RefusedError(Exception):
 
     def response(self) -> Response:
         body = ErrorAnswer(False, ErrorDetail(self.code, self.message, self.path))
-        return Response(
-            _encode(body), self.status, self.headers, media_type="application/json"
-        )
+        return Response(_encode(body), self.status, self.headers, media_type="application/json")
 
 
 def bad_request(code: str, message: str, path: str | None = None) -> RefusedError:

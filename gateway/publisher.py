@@ -95,9 +95,7 @@ class Publisher(Generic[T]):
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
-    def publish(
-        self, conversation_id: bytes, frame: bytes
-    ) -> tuple[asyncio.Future[T | None], int]:
+    def publish(self, conversation_id: bytes, frame: bytes) -> tuple[asyncio.Future[T | None], int]:
         """Add an encoded capture to its partition's batch.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The gateway's view of the registry: read to its end before the gateway is ready, then followed."""
+"""The gateway's view of the registry: read to its end before it is ready, then followed."""
 
 import asyncio
 

@@ -76,9 +76,7 @@ class Replies:
             self._settle(expected, parked[1])
             return expected
         self._expected[partition, offset] = expected
-        expected.timer = self._loop.call_later(
-            self._wait_seconds, self._give_up_soon, expected
-        )
+        expected.timer = self._loop.call_later(self._wait_seconds, self._give_up_soon, expected)
         return expected
 
     def receive(self, reply: RepliesRecord) -> None:
@@ -121,7 +119,9 @@ class Replies:
             del self._parked[name]
 
 
-async def read_replies(consumer: AIOKafkaConsumer, receive: Callable[[RepliesRecord], None]) -> None:
+async def read_replies(
+    consumer: AIOKafkaConsumer, receive: Callable[[RepliesRecord], None]
+) -> None:
     """Hand every reply that the consumer reads to `receive`, for ever."""
     while True:
         for records in (await consumer.getmany(timeout_ms=1000)).values():

@@ -135,7 +135,9 @@ def migrate() -> None:
 @app.command("import")
 def import_(
     file: Annotated[str, typer.Argument(help="JSON Lines, plain or gzip; - for standard input.")],
-    url: Annotated[str | None, typer.Option(help="The gateway; default: the local stack's.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The gateway; default: the local stack's.")
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENBAT_API_KEY", help="Default: the chatbot demo's.")
     ] = None,

@@ -5,7 +5,8 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import structlog
 import uvicorn
@@ -133,7 +134,7 @@ class Gateway:
         )
 
 
-async def _or_exit(task: "asyncio._CoroutineLike[None]") -> None:
+async def _or_exit(task: Coroutine[Any, Any, None]) -> None:
     """Run a task that the gateway can't be without: where it fails, the process ends."""
     try:
         await task

@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -206,15 +206,12 @@ def _error_of(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _open(name: str) -> Iterator[IO[bytes]]:
+def _open(name: str) -> Iterator[Iterator[bytes]]:
     """Open a file, plain or gzip, whatever it is called."""
     try:
         with contextlib.ExitStack() as exits:
-            raw = sys.stdin.buffer if name == "-" else exits.enter_context(Path(name).open("rb"))
-            file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
-            if file.peek(2)[:2] == _GZIP:
-                yield exits.enter_context(gzip.open(file))
-            else:
-                yield file
+            plain = sys.stdin.buffer if name == "-" else exits.enter_context(Path(name).open("rb"))
+            start = plain.peek(2) if isinstance(plain, io.BufferedReader) else b""
+            yield gzip.GzipFile(fileobj=plain) if start[:2] == _GZIP else plain
     except (OSError, EOFError) as error:
         raise ImportStoppedError(f"{name} can't be read: {error}") from None

@@ -33,7 +33,9 @@ class Settings(Struct, frozen=True):
     port: Annotated[Port, Meta(description="The gateway's port; 0 takes a free one.")] = 8080
     kafka_port: Annotated[Port, Meta(description="`openbat local`: Kafka's port.")] = 9092
     clickhouse_port: Annotated[Port, Meta(description="`openbat local`: ClickHouse's port.")] = 8123
-    gateways: Annotated[Count, Meta(description="`openbat local`: gateways; they share a port.")] = 1
+    gateways: Annotated[
+        Count, Meta(description="`openbat local`: gateways; they share a port.")
+    ] = 1
     conversations_workers: Annotated[
         Count, Meta(description="`openbat local`: conversations workers.")
     ] = 1
@@ -49,7 +51,9 @@ class Settings(Struct, frozen=True):
     ] = "127.0.0.1:9092"
     clickhouse_url: Annotated[
         str,
-        Meta(description="ClickHouse, `http[s]://[user:password@]host:port`.", pattern="^https?://"),
+        Meta(
+            description="ClickHouse, `http[s]://[user:password@]host:port`.", pattern="^https?://"
+        ),
     ] = "http://127.0.0.1:8123"
     partitions: Annotated[
         Annotated[int, Meta(ge=1, le=4096)],
@@ -57,7 +61,9 @@ class Settings(Struct, frozen=True):
     ] = 8
     replication_factor: Annotated[
         Annotated[int, Meta(ge=1, le=9)],
-        Meta(description="`openbat migrate`: copies of each topic; under 3 a lost disk loses data."),
+        Meta(
+            description="`openbat migrate`: copies of each topic; under 3 a lost disk loses data."
+        ),
     ] = 3
     reply_timeout_seconds: Annotated[
         Seconds, Meta(description="How long a gateway waits for the exact count.")
@@ -85,10 +91,13 @@ class Settings(Struct, frozen=True):
     ] = "off"
     rate_limit_storage: Annotated[
         str,
-        Meta(description="Where rates are counted; `async+redis://host:port` for several gateways."),
+        Meta(
+            description="Where rates are counted; `async+redis://host:port` for several gateways."
+        ),
     ] = "async+memory://"
     log_level: Annotated[
-        str, Meta(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$")
+        str,
+        Meta(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"),
     ] = "info"
 
     def __repr__(self) -> str:

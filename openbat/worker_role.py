@@ -110,7 +110,9 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
 
 
 def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
-    client = clickhouse_connect.get_client(dsn=settings.clickhouse_url, autogenerate_session_id=False)
+    client = clickhouse_connect.get_client(
+        dsn=settings.clickhouse_url, autogenerate_session_id=False
+    )
     agent = ClickHouseAgent(ClickHouseWriter(client), DeadLetters(producer))
     add_agent(app, topics.MESSAGES, agent.process)
     app.add_future(agent.run())

@@ -48,9 +48,7 @@ class User(Struct, rename="camel"):
     email: str | None = None
     plan: str | None = None
     industry: str | None = None
-    created_at: Annotated[
-        datetime | None, Meta(extra_json_schema={"format": "date-time"})
-    ] = None
+    created_at: Annotated[datetime | None, Meta(extra_json_schema={"format": "date-time"})] = None
     mrr: float | None = None
 
 
@@ -95,9 +93,7 @@ class Capture(Struct, rename="camel"):
     types don't name are kept; they are checked against the types afterwards.
     """
 
-    conversation_id: Annotated[
-        Identifier, Meta(description="Groups messages across calls.")
-    ]
+    conversation_id: Annotated[Identifier, Meta(description="Groups messages across calls.")]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     user: Annotated[dict[str, Any], _shaped_as("User")] | None = None
     organization: Annotated[dict[str, Any], _shaped_as("Organization")] | None = None

@@ -16,6 +16,4 @@ POSITION_BYTES = 8
 
 def capture_position(generation: int, offset: int, capture: int) -> int:
     """Return the position of a capture, which is that of its first message."""
-    return (
-        (generation << OFFSET_BITS | offset) << CAPTURE_BITS | capture
-    ) << MESSAGE_BITS
+    return ((generation << OFFSET_BITS | offset) << CAPTURE_BITS | capture) << MESSAGE_BITS

@@ -6,7 +6,7 @@ FIRST_INSTANT = -2_208_988_800_000_000
 LAST_INSTANT = 10_413_791_999_999_999
 """1900-01-01 and the end of 2299: what ClickHouse's DateTime64(6) holds."""
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - offsets are taken off apart, without overflow
+_EPOCH = datetime(1970, 1, 1)
 
 
 def microseconds(value: datetime) -> int:

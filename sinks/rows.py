@@ -30,11 +30,11 @@ MESSAGE_COLUMNS = (
 
 
 class Source(NamedTuple):
-    """Where a row came from: the change's place in its record."""
+    """Where a row came from: the place of its change in its record."""
 
     partition: int
     offset: int
-    index: int
+    change: int
 
 
 class Row(NamedTuple):

@@ -70,9 +70,7 @@ class ClickHouseWriter:
             *await self._insert(CONVERSATION_TABLE, CONVERSATION_COLUMNS, conversations),
         ]
 
-    async def _insert(
-        self, table: str, columns: Sequence[str], rows: list[Row]
-    ) -> list[Rejected]:
+    async def _insert(self, table: str, columns: Sequence[str], rows: list[Row]) -> list[Rejected]:
         if not rows:
             return []
         try:
@@ -97,7 +95,9 @@ class ClickHouseWriter:
         except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
             if len(rows) == 1:
                 (row,) = rows
-                value = {name: _readable(item) for name, item in zip(columns, row.values, strict=True)}
+                value = {
+                    name: _readable(item) for name, item in zip(columns, row.values, strict=True)
+                }
                 return [Rejected(msgspec.json.encode(value), _first_line(error), row.source)]
             middle = len(rows) // 2
             return [

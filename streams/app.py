@@ -18,6 +18,7 @@ import structlog
 from mode.utils.queues import FlowControlEvent
 
 from schemas import sizes
+from streams.consumer import Positions, RewindingTransport
 from streams.continuity import Continuity
 from streams.lanes import Received
 
@@ -54,6 +55,10 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.on_given_up: list[Callable[[], None]] = []
+        self.on_seek: Callable[[Positions], None] = lambda _: None
+
+    def _new_transport(self) -> RewindingTransport:
+        return RewindingTransport(self.conf.broker_consumer, self)
 
     @cached_property
     def flow_control(self) -> FlowControlEvent:
@@ -99,6 +104,7 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=True,
+        table_standby_replicas=0,
         stream_buffer_maxsize=RECORDS_BUFFERED,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance_id,
@@ -111,7 +117,9 @@ def make_app(
     )
 
 
-def add_agent(app: WorkerApp, topic: str, process: Callable[[int, Received], Awaitable[None]]) -> None:
+def add_agent(
+    app: WorkerApp, topic: str, process: Callable[[int, Received], Awaitable[None]]
+) -> None:
     """Have the app hand every record of a topic to `process`, in order.
 
     `process` acks by calling what it is given; it returns as soon as it can take the next record.
@@ -126,14 +134,18 @@ def add_agent(app: WorkerApp, topic: str, process: Callable[[int, Received], Awa
             async for event in stream.noack().events():
                 message = event.message
                 partition, offset = message.partition, message.offset
-                committed = app.consumer._committed_offset[message.tp]
-                continuity.check(partition, offset, committed)
+                continuity.check(partition, offset)
                 await process(partition, Received(offset, event.value, event.ack))
         except Exception as error:  # noqa: BLE001 - none may leave the agent
             exit_now(error)
 
     app.agent(source, name=topic)(agent)
-    app.on_given_up.append(continuity.forget)
+
+    def start(positions: Positions) -> None:
+        for tp, offset in positions.items():
+            continuity.start(tp.partition, offset)
+
+    app.on_seek = start
 
 
 async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -172,12 +184,12 @@ async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None])
 
 async def _ready(app: WorkerApp, started: asyncio.Task[None]) -> None:
     await started
-    while not (app.consumer.assignment() and app.tables.actives_ready) and not app.unassigned:
+    while not (app.consumer.assignment() and app.tables.actives_ready) and not app.unassigned:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
 async def _crash_of(app: WorkerApp) -> BaseException:
-    while app.crash_reason is None:
+    while app.crash_reason is None:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     reason: BaseException = app.crash_reason
     return reason

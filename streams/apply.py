@@ -140,9 +140,7 @@ def apply_record(
         if conversation.analysed:
             same = len(conversation.analysed) == len(conversation.new)
             analysed = encoded_messages if same else msgspec.Raw(encode(conversation.analysed))
-            analysis.append(
-                AnalysisItem(conversation.state.chatbot_id, conversation_id, analysed)
-            )
+            analysis.append(AnalysisItem(conversation.state.chatbot_id, conversation_id, analysed))
         if conversation.state is not conversation.stored:
             revision = conversation.state.revision
             local[state_key(conversation_id)] = local_state(revision, encoded_state)

@@ -1,6 +1,7 @@
 """The ClickHouse agent: gathers records of `messages` into batches, acks what is inserted."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -92,10 +93,8 @@ class ClickHouseAgent(Generic[B]):
         """Write batches for ever."""
         while True:
             await self._not_empty.wait()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), MAX_BATCH_AGE_SECONDS)
-            except TimeoutError:
-                pass
             batch, acks = self._batch, self._acks
             self._start_batch()
             for rejected in await self._sink.write(batch):

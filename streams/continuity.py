@@ -1,11 +1,12 @@
-"""Notices records that retention took before they were read.
+"""Notices records that were not read: taken by retention before, or dropped on the way.
 
-aiokafka jumps over them with a log line. Here it is an error: they were answered with 200.
+aiokafka jumps over what retention took with a log line. Here it is an error: those captures were
+answered with 200.
 """
 
 
 class RecordsLostError(Exception):
-    """Raised when offsets jump: records between them were deleted before they were read."""
+    """Raised when offsets jump: the records between them were not read."""
 
 
 class Continuity:
@@ -15,27 +16,23 @@ class Continuity:
         self._topic = topic
         self._expected: dict[int, int] = {}
 
-    def check(self, partition: int, offset: int, committed: int | None) -> None:
-        """Check the next record's offset.
+    def start(self, partition: int, offset: int) -> None:
+        """Expect this offset next: reading goes on from it."""
+        self._expected[partition] = offset
 
-        Args:
-            partition: of the record.
-            offset: of the record.
-            committed: the group's committed offset, None where it has none yet.
+    def check(self, partition: int, offset: int) -> None:
+        """Check the next record's offset. One that was read before is welcome: a replay.
 
         Raises:
             RecordsLostError: there is a hole before this record.
 
         """
-        expected = self._expected.get(partition, committed)
-        if expected is not None and offset > expected:
+        expected = self._expected.get(partition, offset)
+        if offset > expected:
             raise RecordsLostError(
-                f"{self._topic} partition {partition}: records {expected} to {offset - 1} are gone "
-                "before they were read. Lengthen the topic's retention; to go on without them, "
-                f"set the consumer group's offset to {offset} with kafka-consumer-groups.sh"
+                f"{self._topic} partition {partition}: records {expected} to {offset - 1} are "
+                "missing. If retention took them before they were read, lengthen it; to go on "
+                f"without them, set the consumer group's offset to {offset} with "
+                "kafka-consumer-groups.sh"
             )
         self._expected[partition] = offset + 1
-
-    def forget(self) -> None:
-        """Start anew after a rebalance: reading goes on from the committed offsets."""
-        self._expected.clear()

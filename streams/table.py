@@ -47,9 +47,8 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
                 found[key] = entry
         if missing:
             store = cast("ConversationStore", self.data)
-            for key, entry in zip(missing, store.read(partition, missing), strict=True):
-                if entry is not None:
-                    found[key] = entry
+            stored = zip(missing, store.read(partition, missing), strict=True)
+            found |= {key: entry for key, entry in stored if entry is not None}
         return found
 
     def stage(self, partition: int, entries: Entries) -> None:

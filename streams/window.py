@@ -55,7 +55,7 @@ class Windows:
                 for acknowledgement in written:
                     await acknowledgement
                 done()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no later record may be acked
                 self._on_failure(error)
                 return
             queue.task_done()

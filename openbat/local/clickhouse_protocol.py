@@ -30,6 +30,7 @@ _TRANSPORT = re.compile(
     "password|query|query_id|quota_key|role|session_(check|id|timeout)|stacktrace|user|"
     "wait_end_of_query"
 )
+# As the server answers them, by the numbers of its errors; any other is a 500.
 _STATUS = {
     **dict.fromkeys((6, 8, 15, 25, 26, 27, 36, 37, 38, 41, 44, 53, 62, 72, 117, 123, 167), 400),
     **dict.fromkeys((168, 223, 321, 376, 427, 441, 675, 676), 400),

@@ -19,7 +19,7 @@ from openbat import chatbots
 from openbat.kafka import migrate_topics, read_registry
 from openbat.local import jars, kafka, state
 from openbat.local.probe import wait_exact
-from openbat.local.supervisor import Spec, Supervised, Supervisor
+from openbat.local.supervisor import Spec, StartError, Supervised, Supervisor
 from openbat.settings import Settings
 from schemas.chatbots import DEMO, Chatbot
 from sinks.migrate import migrate
@@ -72,9 +72,7 @@ class Stack:
         self._state: state.LocalState | None = None
         self._supervisor = Supervisor(settings.data_dir / "logs", self._write_state)
         self._gateways = self._listen(exits, settings.port, "OPENBAT_PORT")
-        self._clickhouse = self._listen(
-            exits, settings.clickhouse_port, "OPENBAT_CLICKHOUSE_PORT"
-        )
+        self._clickhouse = self._listen(exits, settings.clickhouse_port, "OPENBAT_CLICKHOUSE_PORT")
         self._kafka_port = _free_port(settings.kafka_port, "OPENBAT_KAFKA_PORT")
 
     async def start(self) -> None:
@@ -89,9 +87,7 @@ class Stack:
             "OPENBAT_KAFKA_BOOTSTRAP": bootstrap,
             "OPENBAT_CLICKHOUSE_URL": clickhouse_url,
         }
-        found = await asyncio.to_thread(
-            jars.fetch, settings.jars_dir or settings.data_dir / "jars"
-        )
+        found = await asyncio.to_thread(jars.fetch, settings.jars_dir or settings.data_dir / "jars")
         say("Starting Kafka and ClickHouse.")
         self._supervisor.start(self._kafka_spec(found))
         clickhouse = self._start_ours(
@@ -116,7 +112,12 @@ class Stack:
             for _ in range(settings.gateways)
         ]
         await self._supervisor.wait_ready(ours, START_SECONDS)
-        await wait_exact(bootstrap, START_SECONDS)
+        try:
+            await wait_exact(bootstrap, START_SECONDS)
+        except TimeoutError:
+            raise StartError(
+                f"the conversations workers do not answer: see {settings.data_dir / 'logs'}"
+            ) from None
         await _wait_ready(gateway_url)
         self._state = state.LocalState(
             gateway_url, clickhouse_url, bootstrap, demo.id, key, processes=[]
@@ -188,7 +189,9 @@ def _free_port(port: int, variable: str) -> int:
 
 def _port_error(error: OSError, port: int, variable: str) -> LocalError:
     reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used ({error.strerror})"
-    return LocalError(f"port {port} {reason}: set {variable} to another one, or to 0 for a free one")
+    return LocalError(
+        f"port {port} {reason}: set {variable} to another one, or to 0 for a free one"
+    )
 
 
 def _migrate_clickhouse(url: str) -> None:
@@ -207,7 +210,7 @@ async def _demo(bootstrap: str, key_file: Path) -> tuple[Chatbot, str]:
     """
     registry = await read_registry(bootstrap)
     known = next((chatbot for chatbot in registry.chatbots() if chatbot.name == DEMO), None)
-    key = key_file.read_text().strip() if key_file.exists() else ""
+    key = state.read_text(key_file)
     if known is not None and known.key_sha256 == hashlib.sha256(key.encode()).digest():
         return known, key
     key = key or chatbots.new_key()
@@ -241,6 +244,7 @@ Capture:
       {{"id": "msg_2", "role": "assistant", "content": "In Settings, under Billing."}}]}}'
 
 Read it with SQL:
-  curl {clickhouse_url} -d 'SELECT role, content FROM openbat.messages ORDER BY position FORMAT Pretty'
-"""
+  curl {clickhouse_url} -d \\
+    'SELECT role, content FROM openbat.messages ORDER BY position FORMAT Pretty'
+"""  # noqa: S608 - shown to a person
     )

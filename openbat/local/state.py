@@ -41,6 +41,14 @@ def write_private(target: Path, content: bytes) -> None:
     temporary.replace(target)
 
 
+def read_text(target: Path) -> str:
+    """Return a small file's stripped text, empty where there is none."""
+    try:
+        return target.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 def write(data_dir: Path, state: LocalState) -> None:
     content: dict[str, Any] = msgspec.to_builtins(state)
     write_private(path(data_dir), json.dumps(content, indent=2).encode() + b"\n")

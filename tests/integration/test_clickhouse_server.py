@@ -3,7 +3,6 @@
 import datetime as dt
 import gzip
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ import lz4.frame  # type: ignore[import-untyped]
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from openbat.local import clickhouse_protocol
 from openbat.local.clickhouse_protocol import (
     MAX_BODY,
     RefusedError,
@@ -109,10 +109,10 @@ def rows(count: int) -> list[list[Any]]:
     ]
 
 
-@pytest.mark.parametrize("compress", ["lz4", "zstd", "gzip", "deflate", False])
+@pytest.mark.parametrize("compress", ["lz4", "zstd", "gzip", False])
 def test_columns_come_back_as_inserted(server: Server, compress: str | bool) -> None:
     table = f"events_{compress}".lower()
-    with server.client(compress=compress) as client:
+    with server.client(compress=compress, tz_mode="aware") as client:
         client.command(_EVENTS.format(name=table))
         columns = rows(5)
         done = client.insert(table, columns, column_names=_COLUMNS, column_oriented=True)
@@ -211,9 +211,10 @@ def test_formats_and_headers(server: Server) -> None:
     assert found.headers["X-ClickHouse-Format"] == "JSON"
     assert found.headers["X-ClickHouse-Query-Id"] == "q-1"
     assert found.headers["X-ClickHouse-Timezone"] == "UTC"
-    assert json.loads(found.headers["X-ClickHouse-Summary"])["read_rows"] == "8"
     table = server.post("SELECT count() AS c FROM formats;", default_format="CSVWithNames")
     assert table.text == '"c"\n8\n'
+    read = server.post("SELECT sum(a) FROM formats").headers["X-ClickHouse-Summary"]
+    assert json.loads(read)["read_rows"] == "8"
     assert table.headers["Content-Type"] == "text/csv; charset=UTF-8; header=present"
     assert server.ask("SELECT timezone(), toTypeName(now64(3))") == "UTC\tDateTime64(3)"
 
@@ -240,14 +241,14 @@ def test_a_body_too_large_is_refused(server: Server) -> None:
 
 
 def test_a_large_result_arrives_whole_and_a_huge_one_is_refused(server: Server) -> None:
-    sql = "SELECT number FROM numbers(12000000) ORDER BY number FORMAT TSV"
+    sql = "SELECT number, repeat('x', 90) FROM numbers(1000000) ORDER BY number FORMAT TSV"
     with server.http.stream("POST", "/", content=sql) as answer:
         size, check = 0, 0
         for chunk in answer.iter_bytes():
             size, check = size + len(chunk), zlib.crc32(chunk, check)
-    expected = "".join(f"{n}\n" for n in range(12_000_000)).encode()
+    expected = "".join(f"{n}\t{'x' * 90}\n" for n in range(1_000_000)).encode()
     assert (size, check) == (len(expected), zlib.crc32(expected))
-    huge = server.post("SELECT repeat('x', 1000) FROM numbers(400000)")
+    huge = server.post("SELECT repeat(toString(number), 100) FROM numbers(1000000)")
     assert huge.headers["X-ClickHouse-Exception-Code"] == "396"
 
 
@@ -273,7 +274,7 @@ def test_many_at_once_see_only_their_own(server: Server) -> None:
 
 def test_ping_answers_during_a_long_query(server: Server) -> None:
     def long() -> None:
-        server.post("SELECT count() FROM system.numbers", max_execution_time="2")
+        server.post("SELECT count() FROM system.numbers", max_execution_time="1.5")
 
     thread = threading.Thread(target=long)
     thread.start()
@@ -308,8 +309,8 @@ def test_replacing_views_and_rich_types(server: Server) -> None:
         assert client.command("SELECT count() FROM latest") == 1
 
 
-def test_acknowledged_inserts_survive_a_kill(tmp_path: Path) -> None:
-    for life in range(3):
+def test_a_kill_loses_no_acknowledged_insert_and_a_stop_takes_seconds(tmp_path: Path) -> None:
+    for life in range(2):
         server = Server(tmp_path / "data")
         server.ask("CREATE DATABASE IF NOT EXISTS kept")
         server.ask("CREATE TABLE IF NOT EXISTS kept.t (n UInt64) ENGINE = MergeTree ORDER BY n")
@@ -318,16 +319,15 @@ def test_acknowledged_inserts_survive_a_kill(tmp_path: Path) -> None:
             for _ in range(5):
                 client.insert("t", [[n] for n in range(1000)])
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-    # Left in peace, it ends well; and the path belongs to one process at a time.
     server = Server(tmp_path / "data")
-    assert server.ask("SELECT count() FROM kept.t") == "15000"
+    assert server.ask("SELECT count() FROM kept.t") == "10000"
+    # The path belongs to one process at a time.
     second = [sys.executable, "-c", _MAIN, str(tmp_path / "data"), "0", "0"]
-    assert subprocess.run(second, capture_output=True, timeout=30, check=False).returncode == 1
-    assert server.stop(signal.SIGTERM) == 0
+    assert subprocess.run(second, capture_output=True, timeout=60, check=False).returncode == 1
+    stop_under_a_query_without_end(server)
 
 
-def test_stopping_cancels_what_will_not_end(tmp_path: Path) -> None:
-    server = Server(tmp_path / "data")
+def stop_under_a_query_without_end(server: Server) -> None:
     answers: list[httpx.Response] = []
     endless = threading.Thread(
         target=lambda: answers.append(server.post("SELECT count() FROM system.numbers"))
@@ -335,11 +335,12 @@ def test_stopping_cancels_what_will_not_end(tmp_path: Path) -> None:
     endless.start()
     time.sleep(0.3)
     begun = time.monotonic()
-    os.kill(server.process.pid, signal.SIGTERM)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0
+    assert time.monotonic() - begun < 10
     endless.join()
     assert answers[0].headers["X-ClickHouse-Exception-Code"] == "394"
-    assert server.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - begun < 10
+    server.stop(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
@@ -386,12 +387,20 @@ def test_settings_are_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "compress"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress)]
+    ("encoding", "compress"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("lz4", lz4.frame.compress)],
 )
-def test_compressed_bodies_are_bounded(encoding: str, compress: Callable[[bytes], bytes]) -> None:
+def test_compressed_bodies_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(clickhouse_protocol, "MAX_BODY", 2000)
     packed = compress(b"a" * 1000)
     assert decompress(packed + compress(b"b"), encoding) == b"a" * 1000 + b"b"
-    bomb = compress(b"\0" * (MAX_BODY + 1))
-    for broken, code in ((packed[:-9], "271"), (b"no", "271"), (bomb, "229")):
+    for broken, code in (
+        (packed[:-5], "271"),
+        (b"no", "271"),
+        (compress(b"a" * 2001), "229"),
+        (packed * 3, "229"),
+    ):
         with pytest.raises(RefusedError, match=f"Code: {code}"):
             decompress(broken, encoding)

@@ -1,0 +1,52 @@
+"""Faust's consumer, made to go back to where it must.
+
+Faust resumes a partition's fetching before it seeks to the committed offset, and aiokafka's
+`seek_to_committed` seeks nowhere where that is 0 or missing. What was fetched in between, or
+dropped in a rebalance before the first commit, would never be read again.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from faust.transport.drivers.aiokafka import Consumer, Transport
+
+Positions = Mapping[Any, int]
+"""Offsets by topic partition."""
+
+
+class RewindingConsumer(Consumer):  # type: ignore[misc]
+    """Fetches from source partitions only once it has sought to where they must be read from."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._held: set[Any] = set()
+
+    def resume_partitions(self, tps: Iterable[Any]) -> None:
+        changelogs = {tp for tp in tps if self._is_changelog_tp(tp)}
+        self._held.update(set(tps) - changelogs)
+        super().resume_partitions(changelogs)
+
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        super().resume_partitions(self._held)
+        self._held.clear()
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        self._held.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def seek_to_committed(self) -> Positions:
+        """Seek every source partition; return the offsets that reading goes on from."""
+        committed = await super().seek_to_committed()
+        sources = {tp: at for tp, at in committed.items() if not self._is_changelog_tp(tp)}
+        unsought = [tp for tp, at in sources.items() if not at]
+        if unsought:
+            earliest = await self.earliest_offsets(*unsought)
+            await self.seek_wait(earliest)
+            sources.update(earliest)
+        self.app.on_seek(sources)
+        return sources
+
+
+class RewindingTransport(Transport):  # type: ignore[misc]
+    Consumer = RewindingConsumer

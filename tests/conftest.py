@@ -1,0 +1,42 @@
+"""One real stack for all tests that need one, started when the first of them does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.stack import CONTAINERS, Stack, kind, local_stack
+
+
+def pytest_report_header() -> str:
+    return f"stack: {kind()}"
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two gateways and two workers of each role."""
+    data_dir: Path = tmp_path_factory.mktemp("stack")
+    if kind() == CONTAINERS:
+        from tests.containers import container_stack
+
+        with container_stack(
+            data_dir, {"clickhouse": 2, "conversations": 2, "gateway": 2}
+        ) as running:
+            yield running
+        return
+    with local_stack(
+        data_dir,
+        OPENBAT_GATEWAYS="2",
+        OPENBAT_CONVERSATIONS_WORKERS="2",
+        OPENBAT_CLICKHOUSE_WORKERS="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def demo(stack: Stack) -> Iterator[httpx.Client]:
+    """Return a client of the capture API that has the key of `demo`."""
+    headers = {"Authorization": f"Bearer {stack.state['api_key']}"}
+    with httpx.Client(base_url=stack.gateway_url, headers=headers, timeout=30) as client:
+        yield client
