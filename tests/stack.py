@@ -80,9 +80,12 @@ class Stack:
         return self.openbat("chatbots", "create", name).stdout.strip()
 
     def sql(self, query: str) -> list[dict[str, Any]]:
-        """Return a query's rows. ClickHouse gives 64-bit numbers as strings in JSON."""
+        """Return a query's rows."""
         answer = httpx.post(
-            str(self.state["clickhouse_url"]), content=f"{query} FORMAT JSON", timeout=60
+            str(self.state["clickhouse_url"]),
+            params={"output_format_json_quote_64bit_integers": "0"},
+            content=f"{query} FORMAT JSON",
+            timeout=60,
         )
         if answer.status_code != 200:
             raise AssertionError(answer.text)

@@ -59,6 +59,6 @@ async def test_parallel_repeats_are_counted_once(stack: Stack) -> None:
         "SELECT count() AS rows, uniqExact(conversation_id, message_id) AS ids "
         f"FROM openbat.messages WHERE external_conversation_id LIKE 'parallel-{run}-%'"
     )
-    expected = [{"rows": str(conversations * 7), "ids": str(conversations * 7)}]
+    expected = [{"rows": conversations * 7, "ids": conversations * 7}]
     found = await asyncio.to_thread(stack.wait_sql, query, expected)
     assert found == expected
