@@ -42,6 +42,8 @@ def main() -> None:
 
 
 def _mendable() -> tuple[type[Exception], ...]:
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     from openbat.importer import ImportStoppedError
     from openbat.local.jars import JarsError
     from openbat.local.kafka import KafkaSetupError
@@ -50,7 +52,7 @@ def _mendable() -> tuple[type[Exception], ...]:
 
     return (
         SettingsError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
-        KafkaSetupError, LocalError, StartError, KafkaError,
+        KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError,
     )  # fmt: skip
 
 

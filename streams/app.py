@@ -157,19 +157,12 @@ async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None])
         on_ready: called when it has joined its group and its table is recovered.
 
     """
-    started = asyncio.create_task(app.start())
     stopping = asyncio.create_task(stop.wait())
-    crashed = asyncio.create_task(_crash_of(app))
-    ready = asyncio.create_task(_ready(app, started))
-    waiting: set[asyncio.Task[Any]] = {stopping, crashed, ready}
-    while True:
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if crashed in done:
-            exit_now(crashed.result())
-        if stopping in done:
-            break
-        on_ready()
-    crashed.cancel()
+    working = asyncio.create_task(_work(app, on_ready))
+    await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        exit_now(working.exception() or app.crash_reason)
+    working.cancel()
     app.consumer.stop_flow()
     app.flow_control.suspend()
     app.flow_control.clear()
@@ -182,14 +175,12 @@ async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None])
     await app.stop()
 
 
-async def _ready(app: WorkerApp, started: asyncio.Task[None]) -> None:
-    await started
-    while not (app.consumer.assignment() and app.tables.actives_ready) and not app.unassigned:  # noqa: ASYNC110
+async def _work(app: WorkerApp, on_ready: Callable[[], None]) -> None:
+    """Start the app, say when it is ready, and return when it has crashed."""
+    await app.start()
+    # Faust has no events for these two. With more workers than partitions, some have none.
+    while not (app.tables.actives_ready or app.unassigned):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-
-
-async def _crash_of(app: WorkerApp) -> BaseException:
+    on_ready()
     while app.crash_reason is None:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
-    reason: BaseException = app.crash_reason
-    return reason
