@@ -57,6 +57,7 @@ def too_large(limit_bytes: int) -> RefusedError:
         413,
         "body_too_large",
         f"The body is over {limit_bytes} bytes: send the messages in several captures.",
+        headers={"Connection": "close"},
     )
 
 

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from limits.errors import ConfigurationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +27,7 @@ from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
 from openbat import __version__, notify
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
-from openbat.settings import Settings
+from openbat.settings import Settings, SettingsError
 from schemas import sizes, topics
 
 log = structlog.get_logger()
@@ -41,6 +42,10 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        try:
+            self._limits = RateLimits(settings.rate_limit_storage, settings.default_rate_limit)
+        except (ConfigurationError, ImportError) as error:
+            raise SettingsError(f"OPENBAT_RATE_LIMIT_STORAGE: {error}") from None
         self._endpoint: CaptureEndpoint | None = None
         self._registry_reader: AIOKafkaConsumer | None = None
         self._exits = contextlib.AsyncExitStack()
@@ -125,7 +130,7 @@ class Gateway:
         self._registry_reader = registry_reader
         self._endpoint = CaptureEndpoint(
             registry,
-            RateLimits(settings.rate_limit_storage, settings.default_rate_limit),
+            self._limits,
             publisher,
             replies,
             Bounds(

@@ -195,7 +195,9 @@ def test_the_parts_share_64_kib(bot: Bot) -> None:
     assert 60_000 < kept_bytes(row) <= KIB_64
 
 
-@pytest.mark.parametrize("text", ["x" * 70_000, "é" * 40_000, "\0" * 70_000], ids=["ascii", "é", "NUL"])
+@pytest.mark.parametrize(
+    "text", ["x" * 70_000, "é" * 40_000, "\0" * 70_000], ids=["ascii", "é", "NUL"]
+)
 def test_one_field_beyond_64_kib(bot: Bot, text: str) -> None:
     answer = bot.post(body(user={"name": text, "email": "a@b"}), Prefer="wait=30")
     assert len(assert_ok(answer, stored=1)["warnings"]) == 1

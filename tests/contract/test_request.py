@@ -44,9 +44,9 @@ REFUSED: dict[str, list[Any]] = {
     "$.messages[1].id": [*NOT_TEXT, "", "x" * 256, "漢" * 256],
     "$.messages[1].sentAt": [0, 1767323045, 1.5, True, [], {}],
     "$.user.createdAt": [0, 1767323045, True, [], {}, "", "yesterday", "2024-13-01T00:00:00Z"],
-    **{path: NOT_TEXT for path in TEXTS},
-    **{path: NOT_NUMBERS for path in NUMBERS},
-    **{path: NOT_OBJECTS for path in OBJECTS},
+    **dict.fromkeys(TEXTS, NOT_TEXT),
+    **dict.fromkeys(NUMBERS, NOT_NUMBERS),
+    **dict.fromkeys(OBJECTS, NOT_OBJECTS),
 }
 ACCEPTED: dict[str, list[Any]] = {
     "$.conversationId": ["x", " ", "\n", "é" * 255, "漢" * 255, "😀" * 255, "x" * 255, "a/b?c'd"],
@@ -54,7 +54,11 @@ ACCEPTED: dict[str, list[Any]] = {
     "$.messages[1].role": ["user", "assistant", "system"],
     "$.messages[1].content": ["", " ", "😀" * 5000],
     "$.messages[1].id": ["x", " ", "é" * 255, "😀" * 255],
-    "$.user.createdAt": ["2024-05-06T07:08:09Z", "2024-05-06T07:08:09", "2024-05-06T07:08:09+05:30"],
+    "$.user.createdAt": [
+        "2024-05-06T07:08:09Z",
+        "2024-05-06T07:08:09",
+        "2024-05-06T07:08:09+05:30",
+    ],
     "$.user.mrr": [0, -1, 12.5, 1e3, 10**30],
     "$.organization.mrr": [0, -1, 12.5, 1e3, 10**30],
     "$.session.country": ["", "Norway"],
