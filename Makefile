@@ -6,11 +6,12 @@ PYTHON ?= python3
 export UV_PYTHON_DOWNLOADS := never
 
 run: .venv/installed
-	exec .venv/bin/openbat local
+	@exec .venv/bin/openbat local
 
 test: .venv/installed
 	.venv/bin/pytest
 
+# Linters, types, layers; `make test` is what passes or fails a change, together with it.
 check: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -18,11 +19,11 @@ check: .venv/installed
 	.venv/bin/lint-imports
 
 .venv/installed: uv.lock pyproject.toml
-	command -v uv >/dev/null || test -x .venv/uv/bin/uv || \
+	@command -v uv >/dev/null || test -x .venv/uv/bin/uv || \
 		{ $(PYTHON) -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv; }
-	test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) sync --quiet --locked --all-groups --extra local
-	touch $@
+	@test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) sync --locked --all-groups --extra local
+	@touch $@
 
 clean:
 	rm -rf .venv .openbat

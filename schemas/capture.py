@@ -79,22 +79,20 @@ def _shaped_as(name: str) -> Meta:
 CustomFields = Annotated[
     dict[str, Any],
     Meta(
-        extra_json_schema={
-            "additionalProperties": {"type": ["string", "number", "boolean"]},
-        }
+        description=(
+            "Values are strings, numbers or booleans; another one is left out with a warning, "
+            "one that the chatbot's schema does not expect is kept with a warning."
+        )
     ),
 ]
 
 
 class Capture(Struct, rename="camel"):
-    """A batch of messages of one conversation, and what is known about who takes part in it.
-
-    `user`, `organization` and `session` are decoded as plain objects, because members that their
-    types don't name are kept; they are checked against the types afterwards.
-    """
+    """A batch of messages of one conversation, and what is known about who takes part in it."""
 
     conversation_id: Annotated[Identifier, Meta(description="Groups messages across calls.")]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    # Plain objects: members that the types don't name are kept. Checked against them later on.
     user: Annotated[dict[str, Any], _shaped_as("User")] | None = None
     organization: Annotated[dict[str, Any], _shaped_as("Organization")] | None = None
     session: Annotated[dict[str, Any], _shaped_as("Session")] | None = None
