@@ -11,7 +11,7 @@ run: .venv/installed
 test: .venv/installed
 	.venv/bin/pytest
 
-# Linters, types, layers; `make test` is what passes or fails a change, together with it.
+# Linters, types and layers; the tests are `make test`.
 check: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check

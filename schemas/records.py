@@ -3,15 +3,25 @@
 All are MessagePack arrays: member names cost nothing on the wire, so a member may only ever be
 added at the end, with a default. Times are microseconds since the Unix epoch, UTC. Ids of
 conversations and chatbots are the 16 bytes of a UUID.
+
+The bounds are those that the worker's arithmetic relies on: what does not keep them does not
+decode, and goes to dead-letters instead of ending the worker.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from schemas.capture import Role
-from schemas.codec import Codec
+from schemas.capture import MAX_MESSAGES, Role
+from schemas.codec import UUID_BYTES, Codec
+from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
+from schemas.times import FIRST_INSTANT, LAST_INSTANT
+from schemas.topics import REPLY_PARTITIONS
+
+Uuid = Annotated[bytes, Meta(min_length=UUID_BYTES, max_length=UUID_BYTES)]
+SentAt = Annotated[int, Meta(ge=FIRST_INSTANT, le=LAST_INSTANT)]
+ReceivedAt = Annotated[int, Meta(ge=0, le=LAST_INSTANT)]
 
 Fields = dict[str, dict[str, Any]]
 """What is known about a conversation: `user`, `organization`, `session` and `custom`, each an
@@ -28,19 +38,19 @@ class CapturedMessage(Struct, array_like=True, gc=False):
     id: str
     role: Role
     content: str
-    sent_at: int
+    sent_at: SentAt
     remembered: bool
 
 
 class Captured(Struct, array_like=True):
     """One capture: a frame of a `captures` record."""
 
-    chatbot_id: bytes
-    conversation_id: bytes
+    chatbot_id: Uuid
+    conversation_id: Uuid
     external_id: str
-    received_at: int
+    received_at: ReceivedAt
     analysis: bool
-    messages: list[CapturedMessage]
+    messages: Annotated[list[CapturedMessage], Meta(max_length=MAX_MESSAGES)]
     fields: Fields
 
 
@@ -51,9 +61,9 @@ class CapturesRecord(Struct, array_like=True):
     A record without captures is a probe: it changes nothing and is answered like any other.
     """
 
-    generation: int
-    reply_partition: int
-    captures: list[bytes]
+    generation: Annotated[int, Meta(ge=0, le=MAX_GENERATION)]
+    reply_partition: Annotated[int, Meta(ge=0, lt=REPLY_PARTITIONS)]
+    captures: Annotated[list[bytes], Meta(max_length=MAX_CAPTURES_PER_RECORD)]
 
 
 class CaptureResult(Struct, array_like=True, gc=False):

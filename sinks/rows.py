@@ -11,9 +11,7 @@ import msgspec
 from schemas.capture import Organization, Session, User
 from schemas.codec import UndecodableError
 from schemas.records import (
-    Change,
     ConversationState,
-    NewMessage,
     decode_new_messages,
     decode_state,
     messages_codec,
@@ -85,7 +83,14 @@ class RowBatch:
                 None of its rows is added then.
 
         """
-        decoded = [_decode(change) for change in messages_codec.decode(value)]
+        try:
+            decoded = [
+                (decode_state(change.state), decode_new_messages(change.messages))
+                for change in messages_codec.decode(value)
+            ]
+            conversations = [_conversation(state) for state, _ in decoded]
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise UndecodableError(str(error)) from error
         for index, (state, new) in enumerate(decoded):
             source = Source(partition, offset, index)
             ids = state.chatbot_id, state.conversation_id, state.external_id
@@ -99,17 +104,10 @@ class RowBatch:
                 )
                 for message in new
             ]  # fmt: skip
-            row = Row((*ids, *_conversation(state)), source)
             known = self.conversations.get(state.conversation_id)
             if known is None or known.values[-1] <= state.revision:
+                row = Row((*ids, *conversations[index]), source)
                 self.conversations[state.conversation_id] = row
-
-
-def _decode(change: Change) -> tuple[ConversationState, list[NewMessage]]:
-    try:
-        return decode_state(change.state), decode_new_messages(change.messages)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UndecodableError(str(error)) from error
 
 
 def _conversation(state: ConversationState) -> list[Any]:
