@@ -3,13 +3,17 @@
 import math
 import time
 
+import structlog
 from limits import RateLimitItem, parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
 from gateway.errors import RefusedError
 from schemas.chatbots import Chatbot
+
+log = structlog.get_logger()
 
 OFF = "off"
 
@@ -21,12 +25,18 @@ class RateLimits:
         storage_url: in the notation of the `limits` library, such as `async+memory://`.
         default: for chatbots that have none of their own; `off` or such as `600/minute`.
 
+    Raises:
+        ConfigurationError: the storage is unknown, not asynchronous, or lacks its library.
+
     """
 
     def __init__(self, storage_url: str, default: str) -> None:
-        storage = storage_from_string(storage_url)
-        assert isinstance(storage, Storage)  # noqa: S101 - an async+ URL gives an async storage
+        options = {"implementation": "redispy"} if "redis" in storage_url else {}
+        storage = storage_from_string(storage_url, **options)
+        if not isinstance(storage, Storage):
+            raise ConfigurationError(f"{storage_url} is not asynchronous: begin it with async+")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._storage_errors = storage.base_exceptions
         self._default = default
         self._parsed: dict[str, RateLimitItem] = {}
 
@@ -43,9 +53,14 @@ class RateLimits:
         item = self._parsed.get(rate)
         if item is None:
             item = self._parsed[rate] = parse(rate)
-        if await self._limiter.hit(item, chatbot.id):
+        try:
+            if await self._limiter.hit(item, chatbot.id):
+                return
+            window = await self._limiter.get_window_stats(item, chatbot.id)
+        except self._storage_errors as error:
+            # A limit protects from too much; without its store, captures are worth more.
+            log.warning("rates can't be counted; the capture is let through", error=repr(error))
             return
-        window = await self._limiter.get_window_stats(item, chatbot.id)
         seconds = max(1, math.ceil(window.reset_time - time.time()))
         raise RefusedError(
             429,
