@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from gateway import openapi
-from gateway.errors import RefusedError, on_http_exception, on_refused, unavailable
+from gateway.errors import RefusedError, on_exception, on_http_exception, on_refused, unavailable
 
 
 def make_app(
@@ -42,13 +42,19 @@ def make_app(
     async def openapi_json(_request: Request) -> Response:
         return Response(openapi.document(version), media_type="application/json")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/api/v1/capture", capture, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/openapi.json", openapi_json),
         ],
-        exception_handlers={RefusedError: on_refused, HTTPException: on_http_exception},
+        exception_handlers={
+            RefusedError: on_refused,
+            HTTPException: on_http_exception,
+            Exception: on_exception,
+        },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
+    return app

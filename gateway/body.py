@@ -16,6 +16,8 @@ else:
 ENCODINGS = "gzip, zstd"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _ZSTD_WINDOW_LOG = 23
+_MAX_MEMBERS = 100
+"""Of a gzip body, or frames of a zstd one: each costs a copy of what follows it."""
 
 
 def check_content_type(content_type: str | None) -> None:
@@ -48,7 +50,8 @@ async def read_body(request: Request, limit_bytes: int, timeout_seconds: float) 
             that does not decode under its encoding, or a client that went away.
 
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encodings = request.headers.getlist("content-encoding")
+    encoding = ",".join(encodings).strip().lower() or "identity"
     if encoding not in {"identity", "gzip", "x-gzip", "zstd"}:
         raise RefusedError(
             415,
@@ -95,7 +98,7 @@ async def _receive(request: Request, limit_bytes: int, timeout_seconds: float) -
 
 def _decompress_gzip(data: bytes, limit_bytes: int) -> bytes:
     decompressed = b""
-    while data:
+    for _ in range(_MAX_MEMBERS):
         member = zlib.decompressobj(_GZIP_WINDOW)
         decompressed += member.decompress(data, limit_bytes + 1 - len(decompressed))
         if len(decompressed) > limit_bytes:
@@ -103,13 +106,15 @@ def _decompress_gzip(data: bytes, limit_bytes: int) -> bytes:
         if not member.eof:
             raise EOFError("it is truncated")
         data = member.unused_data
-    return decompressed
+        if not data:
+            return decompressed
+    raise EOFError("it has too many members")
 
 
 def _decompress_zstd(data: bytes, limit_bytes: int) -> bytes:
     options = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
     decompressed = b""
-    while data:
+    for _ in range(_MAX_MEMBERS):
         frame = zstd.ZstdDecompressor(options=options)
         decompressed += frame.decompress(data, limit_bytes + 1 - len(decompressed))
         if len(decompressed) > limit_bytes:
@@ -117,4 +122,6 @@ def _decompress_zstd(data: bytes, limit_bytes: int) -> bytes:
         if not frame.eof:
             raise EOFError("it is truncated")
         data = frame.unused_data
-    return decompressed
+        if not data:
+            return decompressed
+    raise EOFError("it has too many frames")

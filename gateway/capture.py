@@ -72,20 +72,22 @@ class CaptureEndpoint:
             raise too_large(bounds.max_body_bytes)
         acknowledged, index = self._publisher.publish(captured.conversation_id, frame)
         expected = await asyncio.shield(acknowledged)
-        wanted = preference(headers.get("prefer"), bounds.longest_wait_seconds)
+        wanted = preference(headers.getlist("prefer"), bounds.longest_wait_seconds)
         result = await self._result(expected, index, wanted)
         if result is None or result.stored is None:
             stored = distinct_messages(captured)
-            warnings.append(PENDING)
+            pending = [PENDING]
         else:
             stored = result.stored
-            warnings += [LEFT_OUT.format(name) for name in result.left_out]
+            pending = []
+            # At most one warning a field: that it was left out says more.
+            warnings |= {name: LEFT_OUT.format(name) for name in result.left_out}
         answer = CaptureAnswer(
             ok=True,
             conversation_id=_dashed(captured.conversation_id.hex()),
             messages_stored=stored,
             analysis_queued=captured.analysis and stored > 0,
-            warnings=warnings,
+            warnings=[*warnings.values(), *pending],
         )
         return Response(
             _encode_answer(answer),
@@ -97,7 +99,7 @@ class CaptureEndpoint:
         self, expected: Expected | None, index: int, wanted: Preference
     ) -> CaptureResult | None:
         """Return what became of the capture, None where that is not known in time."""
-        if expected is None or wanted.respond_async:
+        if expected is None:
             return None
         if wanted.wait_seconds is not None:
             try:
@@ -105,6 +107,8 @@ class CaptureEndpoint:
                     return (await asyncio.shield(expected.results))[index]
             except TimeoutError:
                 return None
+        if wanted.respond_async:
+            return None
         if self._replies.is_late(expected.partition) and not expected.soon.done():
             return None
         results = await asyncio.shield(expected.soon)

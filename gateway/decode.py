@@ -8,12 +8,12 @@ import msgspec
 import uuid_utils
 
 from gateway.errors import bad_request
-from gateway.members import fields_of, instant
+from gateway.members import AT, decode_hook, fields_of
 from schemas.capture import Capture, Message
 from schemas.chatbots import Chatbot
 from schemas.records import Captured, CapturedMessage
 
-_decode = msgspec.json.Decoder(Capture).decode
+_decode = msgspec.json.Decoder(Capture, dec_hook=decode_hook).decode
 _AT_PATH = re.compile(r"(?s)(.*) - at `(?:key in )?(\$.*)`")
 
 
@@ -34,24 +34,22 @@ def decode_capture(body: bytes) -> Capture:
     except msgspec.ValidationError as error:
         match = _AT_PATH.fullmatch(str(error))
         message, path = match.groups() if match else (str(error), "$")
-        raise bad_request("invalid_body", message, path) from None
+        message, _, below = message.partition(AT)
+        raise bad_request("invalid_body", message, path + below) from None
     except msgspec.DecodeError as error:
         raise bad_request("invalid_json", str(error), "$") from None
 
 
 def captured_of(
     capture: Capture, chatbot: Chatbot, received_at: int, idempotency_key: str | None
-) -> tuple[Captured, list[str]]:
-    """Return what is published of a capture, and its warnings.
+) -> tuple[Captured, dict[str, str]]:
+    """Return what is published of a capture, and its warnings by field.
 
     Args:
         capture: as it was decoded.
         chatbot: whose key the request carried; its settings in force are stamped in.
         received_at: microseconds since the epoch.
         idempotency_key: the request's, None or empty where it has none.
-
-    Raises:
-        RefusedError: 400, a member of an object is at fault.
 
     """
     chatbot_id = UUID(chatbot.id)
@@ -86,9 +84,7 @@ def _messages(
     idempotency_key: str | None,
 ) -> Iterator[CapturedMessage]:
     for index, message in enumerate(messages):
-        sent_at = received_at
-        if message.sent_at is not None:
-            sent_at = instant(message.sent_at, f"$.messages[{index}].sentAt")
+        sent_at = received_at if message.sent_at is None else int(message.sent_at)
         message_id, remembered = message.id, True
         if message_id is None and idempotency_key:
             name = msgspec.json.encode((idempotency_key, index, message.role, message.content))

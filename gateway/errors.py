@@ -70,6 +70,11 @@ async def on_refused(_request: Request, error: Exception) -> Response:
     return error.response()
 
 
+async def on_exception(_request: Request, _error: Exception) -> Response:
+    """Answer a fault of ours; the server logs it."""
+    return RefusedError(500, "internal_error", "The gateway failed: send it again.").response()
+
+
 async def on_http_exception(_request: Request, error: Exception) -> Response:
     """Give Starlette's own errors (unknown path, wrong method) the shape of ours."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone

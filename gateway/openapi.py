@@ -1,13 +1,26 @@
 """The OpenAPI 3.1 document of the endpoint, made from the msgspec types."""
 
+import inspect
 from functools import cache
 from typing import Any
 
 import msgspec
 
-from schemas.capture import Capture, CaptureAnswer, ErrorAnswer, Organization, Session, User
+from schemas.capture import (
+    Capture,
+    CaptureAnswer,
+    CustomFields,
+    ErrorAnswer,
+    Instant,
+    Members,
+    Organization,
+    Session,
+    User,
+)
 
 _TYPES = (Capture, CaptureAnswer, ErrorAnswer, Organization, Session, User)
+
+_REFERENCE = "#/components/schemas/{name}"
 
 _ERRORS = {
     400: "The body is not a capture; the error's path names the first fault.",
@@ -34,7 +47,7 @@ _REQUEST_HEADERS = {
 def document(version: str) -> bytes:
     """Return the document, encoded."""
     _, components = msgspec.json.schema_components(
-        _TYPES, ref_template="#/components/schemas/{name}"
+        _TYPES, schema_hook=_schema_of, ref_template=_REFERENCE
     )
     operation = {
         "operationId": "capture",
@@ -74,8 +87,21 @@ def document(version: str) -> bytes:
     )
 
 
+def _schema_of(kind: type) -> dict[str, Any]:
+    """Return the schema of a type that msgspec does not know by itself."""
+    if kind is Instant:
+        return {"type": "string", "format": "date-time"}
+    if issubclass(kind, Members):
+        return _reference(kind.shape.__name__)
+    return {"type": "object", "description": inspect.getdoc(CustomFields)}
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": _REFERENCE.format(name=name)}
+
+
 def _json(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {"application/json": {"schema": _reference(name)}}
 
 
 def _headers(names: list[str]) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """How long a client wants to wait for the exact count: the Prefer header (RFC 7240)."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
-_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_PREFERENCE = re.compile(rf'(?:[^,"]|{_QUOTED})+')
+_WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
 
 
 class Preference(NamedTuple):
-    """What the client asked for: neither, not to wait at all, or to wait this long."""
+    """What the client asked for: how long to wait, and not to wait longer than that."""
 
     respond_async: bool = False
     wait_seconds: int | None = None
@@ -15,20 +18,24 @@ class Preference(NamedTuple):
     @property
     def applied(self) -> str | None:
         """The Preference-Applied header's value."""
-        if self.respond_async:
-            return "respond-async"
-        return None if self.wait_seconds is None else f"wait={self.wait_seconds}"
+        applied = ["respond-async"] if self.respond_async else []
+        if self.wait_seconds is not None:
+            applied.append(f"wait={self.wait_seconds}")
+        return ", ".join(applied) or None
 
 
-def preference(header: str | None, longest_seconds: int) -> Preference:
-    """Return what the header asks for; what it says otherwise is ignored, as the RFC wants."""
-    if not header:
-        return Preference()
-    for part in header.split(","):
-        name = part.partition(";")[0].strip()
-        if name.lower() == "respond-async":
-            return Preference(respond_async=True)
+def preference(headers: Iterable[str], longest_seconds: int) -> Preference:
+    """Return what the headers ask for; what they say otherwise is ignored, as the RFC wants.
+
+    Of preferences that are given twice the first counts. `respond-async, wait=N` means to answer
+    after N seconds at the latest.
+    """
+    respond_async, wait_seconds = False, None
+    for preferred in _PREFERENCE.findall(",".join(headers)):
+        name = preferred.partition(";")[0].strip()
         match = _WAIT.fullmatch(name)
-        if match:
-            return Preference(wait_seconds=min(int(match.group(1)), longest_seconds))
-    return Preference()
+        if name.lower() == "respond-async":
+            respond_async = True
+        elif match and wait_seconds is None:
+            wait_seconds = min(int(match.group(1)), longest_seconds)
+    return Preference(respond_async, wait_seconds)

@@ -22,6 +22,7 @@ from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.errors import unavailable
 from gateway.limits import RateLimits
+from gateway.protocol import JsonHttpProtocol
 from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
@@ -168,7 +169,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
         uvicorn.Config(
             make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__),
             loop="uvloop",
-            http="httptools",
+            http=JsonHttpProtocol,
             ws="none",
             lifespan="on",
             log_config=None,

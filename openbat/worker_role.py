@@ -29,6 +29,7 @@ from streams.window import Windows
 log = structlog.get_logger()
 
 MAX_SLOTS = 64
+STOP_SECONDS = 2.0
 GULPS_IN_FLIGHT = 16
 """Per partition; a gulp is what a lane hands on at once, 1 MiB as a rule."""
 
@@ -88,7 +89,9 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             log.info("ready")
 
         await run(app, stop, on_ready)
-        await producer.stop()
+        # All of it was acknowledged: there is nothing left to wait for where Kafka is away.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
 
 def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partitions: int) -> None:

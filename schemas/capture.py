@@ -1,11 +1,12 @@
 """The capture API's request and answers, as msgspec types.
 
 The OpenAPI document is made from these types, so a rule written here is enforced and documented
-at once. Member names are the wire's (camelCase), as clients send them.
+at once. Member names are the wire's (camelCase), as clients send them. Types that msgspec does not
+know by itself (Instant, Members, CustomFields) are decoded by the gateway, in its one pass over the
+body, so that the first fault is the one that is named.
 """
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -19,6 +20,10 @@ type_names: dict[type, str] = {str: "string", bool: "boolean", int: "number", fl
 """The contract's names for what a custom field may hold."""
 
 
+class Instant(int):
+    """A time that was sent as RFC 3339, in microseconds since the Unix epoch, UTC."""
+
+
 class Message(Struct, rename="camel"):
     """One message of a conversation."""
 
@@ -29,13 +34,12 @@ class Message(Struct, rename="camel"):
         Meta(description="Deduplication key within this conversation of this chatbot."),
     ] = None
     sent_at: Annotated[
-        datetime | None,
+        Instant | None,
         Meta(
             description=(
                 "RFC 3339; without an offset it is read as UTC. "
                 "Years 1900 to 2299. Default: when the gateway received it."
-            ),
-            extra_json_schema={"format": "date-time"},
+            )
         ),
     ] = None
 
@@ -48,7 +52,7 @@ class User(Struct, rename="camel"):
     email: str | None = None
     plan: str | None = None
     industry: str | None = None
-    created_at: Annotated[datetime | None, Meta(extra_json_schema={"format": "date-time"})] = None
+    created_at: Annotated[str | None, Meta(description="ISO 8601, years 1900 to 2299.")] = None
     mrr: float | None = None
 
 
@@ -72,19 +76,33 @@ class Session(Struct, rename="camel"):
     country: str | None = None
 
 
-def _shaped_as(name: str) -> Meta:
-    return Meta(extra_json_schema={"$ref": f"#/components/schemas/{name}"})
+Shape = type[User | Organization | Session]
 
 
-CustomFields = Annotated[
-    dict[str, Any],
-    Meta(
-        description=(
-            "Values are strings, numbers or booleans; another one is left out with a warning, "
-            "one that the chatbot's schema does not expect is kept with a warning."
-        )
-    ),
-]
+class Members(dict[str, Any]):
+    """An object whose known members are of a shape, and whose unknown ones are kept as sent."""
+
+    shape: ClassVar[Shape]
+
+
+class UserMembers(Members):
+    shape = User
+
+
+class OrganizationMembers(Members):
+    shape = Organization
+
+
+class SessionMembers(Members):
+    shape = Session
+
+
+class CustomFields(dict[str, Any]):
+    """Values are strings, numbers or booleans.
+
+    Another one is left out with a warning, one that the chatbot's schema does not expect is kept
+    with a warning.
+    """
 
 
 class Capture(Struct, rename="camel"):
@@ -92,10 +110,9 @@ class Capture(Struct, rename="camel"):
 
     conversation_id: Annotated[Identifier, Meta(description="Groups messages across calls.")]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
-    # Plain objects: members that the types don't name are kept. Checked against them later on.
-    user: Annotated[dict[str, Any], _shaped_as("User")] | None = None
-    organization: Annotated[dict[str, Any], _shaped_as("Organization")] | None = None
-    session: Annotated[dict[str, Any], _shaped_as("Session")] | None = None
+    user: UserMembers | None = None
+    organization: OrganizationMembers | None = None
+    session: SessionMembers | None = None
     custom: CustomFields | None = None
     user_id: Annotated[
         str | None,

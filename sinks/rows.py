@@ -89,7 +89,7 @@ class RowBatch:
                 for change in messages_codec.decode(value)
             ]
             conversations = [_conversation(state) for state, _ in decoded]
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise UndecodableError(str(error)) from error
         for index, (state, new) in enumerate(decoded):
             source = Source(partition, offset, index)
@@ -117,7 +117,7 @@ def _conversation(state: ConversationState) -> list[Any]:
         for name, column in members:
             value = fields.pop(name, None)
             if column == "user_created_at" and value is not None:
-                value = microseconds(msgspec.convert(value, datetime))
+                value = microseconds(datetime.fromisoformat(value))
             values.append(value)
         values.append(_json(fields).decode())
     values += [

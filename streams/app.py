@@ -170,9 +170,12 @@ async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None])
         async with asyncio.timeout(SESSION_SECONDS):
             await app.drained()
             await app.consumer.commit()
-    except TimeoutError:
-        log.warning("stopped before all was acknowledged; it will be processed again")
-    await app.stop()
+            await app.stop()
+    except Exception as error:  # noqa: BLE001 - Kafka may be away, or the app not started yet
+        log.warning(
+            "stopped in the middle; what is not acked will be read again", error=repr(error)
+        )
+        os._exit(0)
 
 
 async def _work(app: WorkerApp, on_ready: Callable[[], None]) -> None:

@@ -1,7 +1,5 @@
 """How a capture changes its conversation's state."""
 
-from typing import Any
-
 from msgspec.structs import replace
 
 from schemas import sizes
@@ -69,14 +67,18 @@ def merge(stored: Fields, sent: Fields) -> tuple[Fields, list[str]]:
 
 
 def _merge_what_fits(stored: Fields, sent: Fields) -> tuple[Fields, list[str]]:
-    merged = {group: dict(values) for group, values in stored.items()}
+    merged = {group: dict(stored.get(group, {})) for group in {**stored, **sent}}
+    # A map's header takes 5 bytes at most; counted so, each field is encoded only once.
+    size = len(encode(merged)) + 5 * (1 + len(merged))
     left_out = []
     for group, values in sent.items():
-        target: dict[str, Any] = merged.setdefault(group, {})
+        target = merged[group]
         for name, value in values.items():
-            before = dict(target)
-            target[name] = value
-            if len(encode(merged)) > sizes.FIELDS:
-                merged[group] = target = before
+            grown = size + len(encode(value))
+            grown += -len(encode(target[name])) if name in target else len(encode(name))
+            if grown > sizes.FIELDS:
                 left_out.append(f"{group}.{name}")
-    return merged, left_out
+            else:
+                target[name] = value
+                size = grown
+    return {group: values for group, values in merged.items() if values}, left_out

@@ -109,10 +109,19 @@ class Bot:
         self.key = stack.make_chatbot(name)
         self.client = self.new_client()
 
-    def new_client(self, key: str | None = None) -> httpx.Client:
+    def use(self, key: str) -> None:
+        """Go on with another key, on a new connection."""
+        self.client.close()
+        self.key = key
+        self.client = self.new_client()
+
+    def close(self) -> None:
+        self.client.close()
+
+    def new_client(self) -> httpx.Client:
         return httpx.Client(
             base_url=self.stack.gateway_url,
-            headers={"Authorization": f"Bearer {key or self.key}"},
+            headers={"Authorization": f"Bearer {self.key}"},
             timeout=40,
             limits=httpx.Limits(max_connections=1),
         )
@@ -125,21 +134,21 @@ class Bot:
         return str(lines["id"])
 
     def post(self, capture: Any, **headers: str) -> httpx.Response:
-        """Post a capture; headers are named with _ for -."""
-        return self.client.post(CAPTURE, json=capture, headers=_headers(headers))
+        """Post a capture and wait for the exact count; headers are named with _ for -."""
+        return self.client.post(CAPTURE, json=capture, headers=_headers({**EXACT, **headers}))
 
     def post_bytes(self, content: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
-        headers = {"Content_Type": "application/json", **headers}
+        headers = {"Content_Type": "application/json", **EXACT, **headers}
         return self.client.post(CAPTURE, content=content, headers=_headers(headers))
 
     def count(self, capture: Any, **headers: str) -> int:
         """Post a capture; return how many messages were new, exactly."""
-        return int(assert_ok(self.post(capture, Prefer="wait=30", **headers))["messagesStored"])
+        return int(assert_ok(self.post(capture, **headers))["messagesStored"])
 
     def assert_works(self) -> None:
         """Assert that a good capture works, on the same connection where it is open still."""
         capture = body(message(id="a"), message())
-        assert_ok(self.post(capture, Prefer="wait=30"), stored=2, warnings=[])
+        assert_ok(self.post(capture), stored=2, warnings=[])
 
     def conversation(self, answer: httpx.Response, messages: int = 1) -> dict[str, Any]:
         """Return an answered capture's conversation once it has that many messages."""

@@ -1,5 +1,6 @@
 """A chatbot for each module."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -11,5 +12,5 @@ from tests.stack import Stack
 @pytest.fixture(scope="module")
 def bot(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bot]:
     made = Bot(stack, unique(request.module.__name__.rpartition(".")[2]))
-    with made.client:
+    with contextlib.closing(made):
         yield made
