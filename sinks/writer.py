@@ -31,6 +31,15 @@ held. See src/Common/ErrorCodes.cpp. Every other error is retried, with the batc
 class Client(Protocol):
     """The part of a clickhouse-connect client that is used here."""
 
+    def create_insert_context(
+        self,
+        table: str,
+        column_names: Sequence[str],
+        *,
+        data: Sequence[Sequence[Any]],
+        column_oriented: bool,
+    ) -> Any: ...
+
     def insert(
         self,
         table: str,
@@ -50,10 +59,24 @@ class Rejected(NamedTuple):
 
 
 class ClickHouseWriter:
-    """Inserts message rows, then conversation rows, columnar, in a thread of its own."""
+    """Inserts message rows, then conversation rows, columnar, in a thread of its own.
+
+    Raises:
+        ClickHouseError: at construction, ClickHouse can't be reached or lacks the tables.
+
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        for table, columns in (
+            (MESSAGE_TABLE, MESSAGE_COLUMNS),
+            (CONVERSATION_TABLE, CONVERSATION_COLUMNS),
+        ):
+            # Fails here, not at the first row, where the schema is missing. It also lets the
+            # client load pandas, where that is installed, before somebody waits for a row.
+            client.create_insert_context(
+                table, columns, data=[[] for _ in columns], column_oriented=True
+            )
 
     def batch(self) -> RowBatch:
         return RowBatch()
