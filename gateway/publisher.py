@@ -169,7 +169,7 @@ class Publisher(Generic[T]):
             producer = await self._ready_producer()
             sent = await producer.send(topics.CAPTURES, record, partition=partition)
             metadata = await sent
-        except KafkaError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, its captures are answered
             log.warning("the log refused a record", partition=partition, error=repr(error))
             batch.refuse("not_confirmed", "The log did not confirm the capture: send it again.")
             if producer is not None:

@@ -57,6 +57,7 @@ class ClickHouseAgent(Generic[B]):
         self._not_empty = asyncio.Event()
         self._room = asyncio.Event()
         self._full = asyncio.Event()
+        self._unacked = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._start_batch()
@@ -72,6 +73,7 @@ class ClickHouseAgent(Generic[B]):
     async def process(self, partition: int, record: Received) -> None:
         """Take in one record; blocks while the batch is full and the one before it is written."""
         await self._room.wait()
+        self._unacked += 1
         self._idle.clear()
         offset, value, ack = record
         try:
@@ -106,7 +108,8 @@ class ClickHouseAgent(Generic[B]):
                 )
             for ack in acks:
                 ack()
-            if not self._acks:
+            self._unacked -= len(acks)
+            if not self._unacked:
                 self._idle.set()
 
     async def drained(self) -> None:
