@@ -43,7 +43,7 @@ class Lanes:
 
     async def drained(self) -> None:
         """Return when every record that was put has been processed."""
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             await queue.join()
 
     async def _run(self, partition: int, queue: asyncio.Queue[Received]) -> None:

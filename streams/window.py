@@ -40,7 +40,7 @@ class Windows:
 
     async def drained(self) -> None:
         """Return when every record that was added is done."""
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             await queue.join()
 
     async def close(self) -> None:
