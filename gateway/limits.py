@@ -34,7 +34,7 @@ class RateLimits:
         options = {"implementation": "redispy"} if "redis" in storage_url else {}
         storage = storage_from_string(storage_url, **options)
         if not isinstance(storage, Storage):
-            raise ConfigurationError(f"{storage_url} is not asynchronous: begin it with async+")
+            raise ConfigurationError("it is not asynchronous: begin it with async+")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._storage_errors = storage.base_exceptions
         self._default = default

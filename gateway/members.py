@@ -11,13 +11,18 @@ from typing import Any
 
 import msgspec
 
-from schemas.capture import Capture, CustomFields, Instant, Members, UserMembers, type_names
+from schemas.capture import (
+    MAX_DEPTH,
+    Capture,
+    CustomFields,
+    Instant,
+    Members,
+    UserMembers,
+    type_names,
+)
 from schemas.chatbots import FieldType
 from schemas.records import Fields
 from schemas.times import FIRST_INSTANT, LAST_INSTANT, microseconds
-
-MAX_DEPTH = 32
-"""How deep members that the types don't name may nest; the known ones don't nest."""
 
 AT = "\0"
 """Between a fault's message and its path below the value that is being decoded."""

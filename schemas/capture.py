@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 
 MAX_MESSAGES = 100
 MAX_ID_CHARACTERS = 255
+MAX_DEPTH = 32
+"""How deep members that the types don't name may nest; the known ones don't nest."""
 
 Role = Literal["user", "assistant", "system"]
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]

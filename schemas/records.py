@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.capture import MAX_MESSAGES, Role
-from schemas.codec import UUID_BYTES, Codec
+from schemas.capture import MAX_DEPTH, MAX_MESSAGES, Role
+from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
 from schemas.times import FIRST_INSTANT, LAST_INSTANT
 from schemas.topics import REPLY_PARTITIONS
@@ -145,6 +145,32 @@ _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
 """Encodes what has no version of its own: a part of a versioned record."""
 
-decode_captured = msgspec.msgpack.Decoder(Captured).decode
+_decode_captured = msgspec.msgpack.Decoder(Captured).decode
 decode_state = msgspec.msgpack.Decoder(ConversationState).decode
 decode_new_messages = msgspec.msgpack.Decoder(list[NewMessage]).decode
+
+
+def decode_captured(frame: bytes) -> Captured:
+    """Decode one frame of a `captures` record.
+
+    Raises:
+        UndecodableError: it is not in a format that this release reads, or nests too deeply to be
+            encoded again.
+
+    """
+    try:
+        captured = _decode_captured(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(str(error)) from error
+    for values in captured.fields.values():
+        for value in values.values():
+            if isinstance(value, dict | list) and _nests_deeper(value, MAX_DEPTH):
+                raise UndecodableError(f"nested deeper than {MAX_DEPTH}")
+    return captured
+
+
+def _nests_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_nests_deeper(item, levels - 1) for item in items)

@@ -1,5 +1,6 @@
 """Applies the numbered SQL files that were not applied yet."""
 
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,5 +38,6 @@ def migrate(client: Client, directory: Path = MIGRATIONS) -> list[str]:
 
 def statements(sql: str) -> list[str]:
     """Split a file into statements: each ends with a semicolon at the end of a line."""
-    lines = [line for line in sql.splitlines() if not line.startswith("--")]
-    return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]
+    code = "\n".join(line for line in sql.splitlines() if not line.startswith("--"))
+    parts = (part.strip() for part in re.split(r";[ \t]*(?:\n|$)", code))
+    return [part for part in parts if part]

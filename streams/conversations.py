@@ -97,7 +97,7 @@ class ConversationsAgent:
         for index, frame in enumerate(record.captures):
             try:
                 captures.append(decode_captured(frame))
-            except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours go on
+            except UndecodableError as error:
                 captures.append(None)
                 written.append(await self._dead_letter(frame, error, partition, offset, index))
         return captures

@@ -76,7 +76,7 @@ def _merge_what_fits(stored: Fields, sent: Fields) -> tuple[Fields, list[str]]:
         for name, value in values.items():
             grown = size + len(encode(value))
             grown += -len(encode(target[name])) if name in target else len(encode(name))
-            if grown > sizes.FIELDS:
+            if grown > max(size, sizes.FIELDS):  # one that does not grow always fits
                 left_out.append(f"{group}.{name}")
             else:
                 target[name] = value

@@ -1,0 +1,286 @@
+"""The publisher: what becomes a record, and what a capture that waits for it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from gateway import publisher
+from gateway.errors import RefusedError
+from gateway.publisher import UNKNOWN_OFFSET, Publisher
+from schemas import sizes, topics
+from schemas.positions import MAX_CAPTURES_PER_RECORD
+from schemas.records import CapturesRecord, captures_codec
+from tests.unit.fakes import LONG_SECONDS, FakeProducer, FatalError, Sent, settled
+
+CONVERSATION = bytes(16)
+OTHER = b"\0\0\0\1" + bytes(12)
+"""In the other partition of two."""
+
+Make = Callable[..., Publisher[tuple[int, int]]]
+
+
+class Brokers:
+    """Makes producers; what any of them sends comes out of one queue."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeProducer] = []
+        self.sent: asyncio.Queue[Sent] = asyncio.Queue()
+        self.unreachable = False
+
+    async def make(self) -> FakeProducer:
+        if self.unreachable:
+            raise KafkaConnectionError("no broker")
+        self.made.append(FakeProducer())
+        self.made[-1].sent = self.sent
+        return self.made[-1]
+
+
+@pytest.fixture
+def brokers() -> Brokers:
+    return Brokers()
+
+
+@pytest.fixture
+async def make(brokers: Brokers) -> AsyncIterator[Make]:
+    made: list[Publisher[tuple[int, int]]] = []
+
+    def make_one(
+        linger_seconds: float = 0.0, timeout_seconds: float = LONG_SECONDS
+    ) -> Publisher[tuple[int, int]]:
+        made.append(
+            Publisher(
+                brokers.make,
+                lambda partition, offset: (partition, offset),
+                partitions=2,
+                generation=3,
+                reply_partition=7,
+                linger_seconds=linger_seconds,
+                timeout_seconds=timeout_seconds,
+            )
+        )
+        return made[-1]
+
+    yield make_one
+    for each in made:
+        each._timeout_seconds = 0.01
+        await each.close()
+
+
+def record_of(sent: Sent) -> CapturesRecord:
+    return captures_codec.decode(sent.value)
+
+
+async def refusal_of(acknowledged: asyncio.Future[tuple[int, int] | None]) -> RefusedError:
+    with pytest.raises(RefusedError) as refused:
+        await acknowledged
+    assert refused.value.status == 503
+    assert refused.value.headers is not None
+    assert int(refused.value.headers["Retry-After"]) > 0
+    return refused.value
+
+
+async def test_a_capture_is_answered_when_its_record_is_acknowledged(
+    make: Make, brokers: Brokers
+) -> None:
+    acknowledged, index = make().publish(CONVERSATION, b"frame")
+    sent = await brokers.sent.get()
+    assert (sent.topic, sent.partition) == (topics.CAPTURES, 0)
+    assert record_of(sent) == CapturesRecord(3, 7, [b"frame"])
+    await settled()
+    assert not acknowledged.done()
+    sent.acknowledge(41)
+    assert (await acknowledged, index) == ((0, 41), 0)
+
+
+async def test_captures_collect_while_a_record_is_on_its_way(make: Make, brokers: Brokers) -> None:
+    publish = make().publish
+    publish(CONVERSATION, b"1")
+    first = await brokers.sent.get()
+    collected = [publish(CONVERSATION, frame) for frame in (b"2", b"3")]
+    await settled()
+    assert brokers.sent.empty()
+    first.acknowledge(0)
+    second = await brokers.sent.get()
+    assert record_of(second).captures == [b"2", b"3"]
+    second.acknowledge(1)
+    assert [(await acknowledged, index) for acknowledged, index in collected] == [
+        ((0, 1), 0),
+        ((0, 1), 1),
+    ]
+
+
+async def test_partitions_do_not_wait_for_each_other(make: Make, brokers: Brokers) -> None:
+    publish = make().publish
+    publish(CONVERSATION, b"1")
+    first = await brokers.sent.get()
+    acknowledged, _ = publish(OTHER, b"2")
+    second = await brokers.sent.get()
+    assert (first.partition, second.partition) == (0, 1)
+    second.acknowledge(9)
+    assert await acknowledged == (1, 9)
+
+
+async def test_captures_of_the_linger_share_a_record(make: Make, brokers: Brokers) -> None:
+    publish = make(linger_seconds=0.01).publish
+    indexes = [publish(CONVERSATION, frame)[1] for frame in (b"1", b"2", b"3")]
+    await settled()
+    assert not brokers.made
+    assert record_of(await brokers.sent.get()).captures == [b"1", b"2", b"3"]
+    assert indexes == [0, 1, 2]
+
+
+async def test_a_full_record_does_not_linger(make: Make, brokers: Brokers) -> None:
+    publish = make(linger_seconds=LONG_SECONDS).publish
+    large = b"x" * (sizes.BATCH - 1)
+    publish(CONVERSATION, large)
+    await settled()
+    assert not brokers.made
+    publish(CONVERSATION, b"y")
+    publish(CONVERSATION, b"z")
+    await settled()
+    assert record_of(await brokers.sent.get()).captures == [large, b"y"]
+
+
+async def test_a_record_holds_no_more_captures_than_positions_can_name(
+    make: Make, brokers: Brokers
+) -> None:
+    publish = make(linger_seconds=LONG_SECONDS).publish
+    indexes = [publish(CONVERSATION, b"")[1] for _ in range(MAX_CAPTURES_PER_RECORD + 1)]
+    await settled()
+    assert len(record_of(await brokers.sent.get()).captures) == MAX_CAPTURES_PER_RECORD
+    assert indexes[-2:] == [MAX_CAPTURES_PER_RECORD - 1, 0]
+
+
+async def test_a_capture_is_refused_when_the_log_does_not_answer_in_time(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make(timeout_seconds=0.02)
+    acknowledged, _ = made.publish(CONVERSATION, b"on its way")
+    sent = await brokers.sent.get()
+    waiting, _ = made.publish(CONVERSATION, b"never sent")
+    assert (await refusal_of(acknowledged)).code == "not_confirmed"
+    assert (await refusal_of(waiting)).code == "not_confirmed"
+    sent.acknowledge(0)
+    await settled()
+    assert brokers.sent.empty()
+    assert made._pending_bytes == 0
+
+
+async def test_a_late_acknowledgement_is_no_error(make: Make, brokers: Brokers) -> None:
+    made = make(timeout_seconds=0.01)
+    acknowledged, _ = made.publish(CONVERSATION, b"late")
+    sent = await brokers.sent.get()
+    await refusal_of(acknowledged)
+    sent.acknowledge(5)
+    await settled()
+    following, _ = made.publish(CONVERSATION, b"next")
+    (await brokers.sent.get()).acknowledge(6)
+    assert await following == (0, 6)
+
+
+async def test_after_a_fatal_error_captures_are_refused_and_the_producer_is_replaced(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make()
+    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    (await brokers.sent.get()).refuse(FatalError("sequence"))
+    assert (await refusal_of(acknowledged)).code == "not_confirmed"
+    (broken,) = brokers.made
+    await broken.stopped.wait()
+    again, _ = made.publish(CONVERSATION, b"1")
+    await settled()
+    assert len(brokers.made) == 2
+    (await brokers.sent.get()).acknowledge(4)
+    assert await again == (0, 4)
+    assert made._pending_bytes == 0
+
+
+async def test_two_records_that_fail_replace_the_producer_once(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make()
+    waiting = [made.publish(conversation, b"1")[0] for conversation in (CONVERSATION, OTHER)]
+    for sent in [await brokers.sent.get() for _ in waiting]:
+        sent.refuse(FatalError("sequence"))
+    for acknowledged in waiting:
+        await refusal_of(acknowledged)
+    again, _ = made.publish(OTHER, b"1")
+    await settled()
+    assert len(brokers.made) == 2
+    (await brokers.sent.get()).acknowledge(0)
+    assert await again == (1, 0)
+
+
+async def test_captures_are_refused_while_no_producer_can_be_made(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make()
+    brokers.unreachable = True
+    await refusal_of(made.publish(CONVERSATION, b"1")[0])
+    brokers.unreachable = False
+    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    await settled()
+    (await brokers.sent.get()).acknowledge(0)
+    assert await acknowledged == (0, 0)
+
+
+async def test_bytes_in_flight_are_capped_and_freed_again(
+    make: Make, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "MAX_PENDING_BYTES", 10)
+    made = make()
+    acknowledged, _ = made.publish(CONVERSATION, b"123456")
+    sent = await brokers.sent.get()
+    made.publish(OTHER, b"7890")
+    with pytest.raises(RefusedError) as refused:
+        made.publish(CONVERSATION, b"1")
+    assert (refused.value.status, refused.value.code) == (503, "overloaded")
+    sent.acknowledge(0)
+    await acknowledged
+    await settled()
+    made.publish(CONVERSATION, b"123456")
+
+
+async def test_a_refused_record_frees_its_bytes(
+    make: Make, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "MAX_PENDING_BYTES", 10)
+    made = make()
+    acknowledged, _ = made.publish(CONVERSATION, b"1234567890")
+    (await brokers.sent.get()).refuse(FatalError())
+    await refusal_of(acknowledged)
+    await settled()
+    made.publish(CONVERSATION, b"1234567890")
+
+
+async def test_an_offset_that_the_broker_no_longer_knows_is_told_as_none(
+    make: Make, brokers: Brokers
+) -> None:
+    acknowledged, _ = make().publish(CONVERSATION, b"1")
+    (await brokers.sent.get()).acknowledge(UNKNOWN_OFFSET)
+    assert await acknowledged is None
+
+
+async def test_closing_sends_what_was_collected(make: Make, brokers: Brokers) -> None:
+    made = make(linger_seconds=LONG_SECONDS)
+    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    closing = asyncio.create_task(made.close())
+    await settled()
+    (await brokers.sent.get()).acknowledge(0)
+    await closing
+    assert acknowledged.result() == (0, 0)
+    assert brokers.made[0].stopped.is_set()
+
+
+async def test_an_error_that_is_not_kafkas_refuses_the_capture_too(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make(timeout_seconds=0.02)
+    await made.start()
+    brokers.made[0].failing = OSError("no such host")
+    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    await settled()
+    async with asyncio.timeout(0.2):
+        await refusal_of(acknowledged)

@@ -1,0 +1,110 @@
+"""Replies find the captures that wait for them, whichever comes first."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from gateway import replies
+from gateway.replies import Replies, read_replies
+from schemas.records import CaptureResult, RepliesRecord, replies_codec
+from tests.unit.fakes import LONG_SECONDS, FakeConsumer, settled
+
+RESULTS = [CaptureResult(2), CaptureResult(None), CaptureResult(0, ["user.id"])]
+SHORT_SECONDS = 0.02
+
+
+def reply(offset: int, partition: int = 0) -> RepliesRecord:
+    return RepliesRecord(partition, offset, RESULTS)
+
+
+async def test_a_reply_after_the_acknowledgement_is_handed_over() -> None:
+    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    expected = matched.expect(0, 5)
+    matched.receive(reply(6))
+    matched.receive(reply(5, partition=1))
+    assert not expected.soon.done()
+    matched.receive(reply(5))
+    assert await expected.soon == RESULTS
+    assert await expected.results == RESULTS
+
+
+async def test_a_reply_that_overtakes_the_acknowledgement_is_parked() -> None:
+    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    matched.receive(reply(5))
+    assert matched.expect(0, 5).soon.result() == RESULTS
+    assert not matched.expect(0, 5).soon.done()
+
+
+async def test_parked_replies_are_bounded_and_the_oldest_goes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies, "MAX_PARKED", 2)
+    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    for offset in range(3):
+        matched.receive(reply(offset))
+    assert [matched.expect(0, offset).soon.done() for offset in range(3)] == [False, True, True]
+
+
+async def test_a_parked_reply_is_forgotten_after_the_wait() -> None:
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    matched.receive(reply(0))
+    await matched.expect(0, 1).soon
+    assert not matched.expect(0, 0).soon.done()
+
+
+async def test_a_late_reply_opens_the_breaker_of_its_partition_and_a_timely_one_closes_it() -> None:
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    expected = matched.expect(0, 0)
+    assert not matched.is_late(0)
+    assert await expected.soon is None
+    assert matched.is_late(0)
+    assert not matched.is_late(1)
+
+    matched.receive(reply(0))
+    assert await expected.results == RESULTS
+    assert matched.is_late(0), "the reply came late"
+
+    timely = matched.expect(0, 1)
+    matched.receive(reply(1))
+    assert await timely.soon == RESULTS
+    assert not matched.is_late(0)
+
+
+async def test_a_reply_that_was_parked_closes_the_breaker() -> None:
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    await matched.expect(0, 0).soon
+    matched.receive(reply(1))
+    matched.expect(0, 1)
+    assert not matched.is_late(0)
+
+
+async def test_a_reply_may_be_asked_for_until_it_is_forgotten() -> None:
+    matched = Replies(SHORT_SECONDS, SHORT_SECONDS)
+    forgotten = matched.expect(0, 0)
+    await forgotten.soon
+    kept = matched.expect(0, 1)
+    matched.receive(reply(0))
+    matched.receive(reply(1))
+    assert not forgotten.results.done()
+    assert kept.results.done()
+
+
+async def test_replies_are_kept_at_least_as_long_as_the_default_wait() -> None:
+    matched = Replies(LONG_SECONDS, 0)
+    first = matched.expect(0, 0)
+    matched.expect(0, 1)
+    matched.receive(reply(0))
+    assert first.soon.done()
+
+
+async def test_an_undecodable_reply_is_passed_over() -> None:
+    received: list[RepliesRecord] = []
+    values = [b"\xffnot a reply", replies_codec.encode(reply(3))]
+    records = [SimpleNamespace(value=value, offset=at) for at, value in enumerate(values)]
+    consumer = FakeConsumer([{}, {"a partition": records}])
+    reading = asyncio.create_task(read_replies(consumer, received.append))
+    await consumer.at_end.wait()
+    reading.cancel()
+    await settled()
+    assert received == [reply(3)]

@@ -1,0 +1,102 @@
+"""Settings: checked at boot, and never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from openbat.gateway_role import Gateway
+from openbat.settings import PREFIX, Settings, SettingsError, load
+from schemas import sizes
+
+
+def test_nothing_needs_to_be_set() -> None:
+    assert load({}) == Settings()
+    assert load({"PORT": "1", "OPENBAT_SOMETHING_ELSE": "x", "OPENBAT_PORT": ""}) == Settings()
+
+
+def test_what_is_set_is_read_in_its_type() -> None:
+    settings = load(
+        {
+            "OPENBAT_DATA_DIR": "/data",
+            "OPENBAT_PORT": "0",
+            "OPENBAT_JARS_DIR": "jars",
+            "OPENBAT_LINGER_MILLISECONDS": "0.5",
+            "OPENBAT_DEFAULT_RATE_LIMIT": "600/minute",
+            "OPENBAT_MAX_BODY_BYTES": str(sizes.LARGEST_BODY),
+        }
+    )
+    assert settings == Settings(
+        data_dir=Path("/data"),
+        port=0,
+        jars_dir=Path("jars"),
+        linger_milliseconds=0.5,
+        default_rate_limit="600/minute",
+        max_body_bytes=sizes.LARGEST_BODY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("KAFKA_PORT", "1.5"),
+        ("GATEWAYS", "0"),
+        ("CONVERSATIONS_WORKERS", "65"),
+        ("KAFKA_BOOTSTRAP", "x"),
+        ("CLICKHOUSE_URL", "ftp://host"),
+        ("PARTITIONS", "0"),
+        ("PARTITIONS", "eight"),
+        ("REPLICATION_FACTOR", "10"),
+        ("REPLY_TIMEOUT_SECONDS", "0"),
+        ("REPLY_TIMEOUT_SECONDS", "nan"),
+        ("PRODUCE_TIMEOUT_SECONDS", "inf"),
+        ("BODY_TIMEOUT_SECONDS", "3601"),
+        ("MAX_BODY_BYTES", "1023"),
+        ("MAX_BODY_BYTES", str(sizes.LARGEST_BODY + 1)),
+        ("MAX_BODY_BYTES", "1MiB"),
+        ("MAX_WAIT_SECONDS", "0"),
+        ("LINGER_MILLISECONDS", "-1"),
+        ("LINGER_MILLISECONDS", "nan"),
+        ("DEFAULT_RATE_LIMIT", "many"),
+        ("DEFAULT_RATE_LIMIT", "600/fortnight"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_the_variable(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load({PREFIX + name: value})
+    assert str(error.value).startswith(f"{PREFIX}{name}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["nowhere", "memory://", "async+nowhere://"])
+def test_a_storage_of_rates_that_cannot_be_used_is_found_out_at_boot(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"^OPENBAT_RATE_LIMIT_STORAGE: "):
+        Gateway(load({"OPENBAT_RATE_LIMIT_STORAGE": value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLICKHOUSE_URL", "http://user:secret@host:8123"),
+        ("RATE_LIMIT_STORAGE", "async+redis://:secret@host"),
+    ],
+)
+def test_a_password_is_not_shown(name: str, value: str) -> None:
+    settings = load({PREFIX + name: value})
+    assert value in {settings.clickhouse_url, settings.rate_limit_storage}
+    for shown in (repr(settings), str(settings), f"{settings}"):
+        assert "secret" not in shown
+
+
+def test_an_error_shows_no_password() -> None:
+    with pytest.raises(SettingsError) as error:
+        load({"OPENBAT_CLICKHOUSE_URL": "user:secret@host"})
+    assert "secret" not in str(error.value)
+
+
+def test_every_setting_has_a_name_of_its_own_that_a_shell_takes() -> None:
+    for name in Settings.__struct_fields__:
+        assert (PREFIX + name.upper()).replace("_", "").isalnum()

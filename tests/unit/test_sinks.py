@@ -1,0 +1,357 @@
+"""From records to ClickHouse's rows, and what happens to rows that it does not take."""
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError, DataError, OperationalError
+from tenacity import wait_none
+
+from schemas.codec import UndecodableError
+from schemas.records import (
+    Change,
+    ConversationState,
+    Fields,
+    NewMessage,
+    encode,
+    messages_codec,
+)
+from sinks import writer
+from sinks.migrate import MIGRATIONS, migrate, statements
+from sinks.rows import (
+    CONVERSATION_COLUMNS,
+    CONVERSATION_TABLE,
+    MESSAGE_COLUMNS,
+    MESSAGE_TABLE,
+    RowBatch,
+    Source,
+)
+from sinks.writer import ClickHouseWriter, Rejected
+
+CHATBOT = b"\1" * 16
+CANNOT_PARSE_TEXT, UNKNOWN_TABLE, TOO_MANY_PARTS = 6, 60, 252
+POISON = "poison"
+
+
+def state(revision: int = 1, fields: Fields | None = None, number: int = 1) -> ConversationState:
+    conversation_id = number.to_bytes(16)
+    return ConversationState(
+        CHATBOT, conversation_id, f"external {number}",
+        revision=revision, position=10, message_count=2, first_message_at=3, last_message_at=4,
+        created_at=5, updated_at=6, fields=fields or {},
+    )  # fmt: skip
+
+
+def messages(*contents: str) -> list[NewMessage]:
+    return [
+        NewMessage(f"id {index}", "user", content, 100 + index, 200, 300 + index)
+        for index, content in enumerate(contents)
+    ]
+
+
+def record(*changes: tuple[ConversationState, list[NewMessage]]) -> bytes:
+    return messages_codec.encode(
+        [
+            Change(of.conversation_id, msgspec.Raw(encode(of)), msgspec.Raw(encode(new)))
+            for of, new in changes
+        ]
+    )
+
+
+def batch_of(*values: bytes) -> RowBatch:
+    batch = RowBatch()
+    for offset, value in enumerate(values):
+        batch.add(value, 7, offset)
+    return batch
+
+
+def conversation_row(batch: RowBatch, number: int = 1) -> dict[str, Any]:
+    values = batch.conversations[number.to_bytes(16)].values
+    return dict(zip(CONVERSATION_COLUMNS, values, strict=True))
+
+
+def test_a_message_becomes_a_row() -> None:
+    (row,) = batch_of(record((state(), messages("hi")))).messages
+    assert dict(zip(MESSAGE_COLUMNS, row.values, strict=True)) == {
+        "chatbot_id": CHATBOT,
+        "conversation_id": (1).to_bytes(16),
+        "external_conversation_id": "external 1",
+        "message_id": "id 0",
+        "role": "user",
+        "content": "hi",
+        "sent_at": 100,
+        "received_at": 200,
+        "position": 300,
+    }
+    assert row.source == Source(partition=7, offset=0, change=0)
+
+
+def test_known_fields_have_columns_and_all_others_are_kept_as_json() -> None:
+    fields: Fields = {
+        "user": {
+            "id": "u", "createdAt": "1970-01-01T01:00:00.000001+01:00", "mrr": 1.5,
+            "nickname": ["ü"],
+        },
+        "organization": {"name": "o"},
+        "session": {"pageUrl": "https://example.org", "tab": 2},
+        "custom": {"seats": 3},
+    }  # fmt: skip
+    row = conversation_row(batch_of(record((state(fields=fields), []))))
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "chatbot_id": CHATBOT,
+        "conversation_id": (1).to_bytes(16),
+        "external_conversation_id": "external 1",
+        "user_id": "u",
+        "user_created_at": 1,
+        "user_mrr": 1.5,
+        "user_other": '{"nickname":["ü"]}',
+        "organization_name": "o",
+        "organization_other": "{}",
+        "session_page_url": "https://example.org",
+        "session_other": '{"tab":2}',
+        "custom": '{"seats":3}',
+        "message_count": 2,
+        "first_message_at": 3,
+        "last_message_at": 4,
+        "created_at": 5,
+        "updated_at": 6,
+        "revision": 1,
+    }
+
+
+def test_a_batch_holds_every_message_and_the_newest_state_of_each_conversation() -> None:
+    batch = batch_of(
+        record((state(revision=5), messages("a")), (state(revision=1, number=2), messages("b"))),
+        record((state(revision=9), messages("c"))),
+        record((state(revision=7), messages("d"))),
+    )
+    assert [row.values[5] for row in batch.messages] == ["a", "b", "c", "d"]
+    assert [row.source for row in batch.messages] == [
+        Source(7, 0, 0), Source(7, 0, 1), Source(7, 1, 0), Source(7, 2, 0),
+    ]  # fmt: skip
+    assert conversation_row(batch)["revision"] == 9
+    assert conversation_row(batch, 2)["revision"] == 1
+    assert batch.rows == 6
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\xff",
+        record((state(), messages("a")))[:-1],
+        messages_codec.encode(
+            [
+                Change(b"a", msgspec.Raw(encode(state())), msgspec.Raw(encode(messages("a")))),
+                Change(b"b", msgspec.Raw(encode(state())), msgspec.Raw(encode("no messages"))),
+            ]
+        ),
+    ],
+)
+def test_of_an_undecodable_record_no_row_is_added(value: bytes) -> None:
+    batch = batch_of(record((state(), messages("a"))))
+    with pytest.raises(UndecodableError):
+        batch.add(value, 0, 1)
+    assert batch.rows == 2
+
+
+class FakeClient:
+    """Takes rows as ClickHouse does: a whole insert or nothing.
+
+    Attributes:
+        inserts: of every call the table and how many rows it had.
+        stored: by table, the rows that were taken.
+        failing: raised by the next calls, in order.
+        missing: tables that are not there.
+
+    """
+
+    def __init__(self) -> None:
+        self.inserts: list[tuple[str, int]] = []
+        self.stored: dict[str, list[tuple[Any, ...]]] = {MESSAGE_TABLE: [], CONVERSATION_TABLE: []}
+        self.failing: list[Exception] = []
+        self.poison: Exception = DatabaseError("Code: 6. cannot parse", code=CANNOT_PARSE_TEXT)
+        self.threads: set[threading.Thread] = set()
+        self.missing: set[str] = set()
+
+    def create_insert_context(
+        self,
+        table: str,
+        column_names: Sequence[str],
+        *,
+        data: Sequence[Sequence[Any]],
+        column_oriented: bool,
+    ) -> None:
+        assert column_oriented
+        assert [list(column) for column in data] == [[] for _ in column_names]
+        if table in self.missing:
+            raise DatabaseError("Code: 60. no such table", code=UNKNOWN_TABLE)
+
+    def insert(
+        self,
+        table: str,
+        data: Sequence[Sequence[Any]],
+        *,
+        column_names: Sequence[str],
+        column_oriented: bool,
+    ) -> None:
+        assert column_oriented
+        assert len(data) == len(column_names)
+        rows = list(zip(*data, strict=True))
+        self.inserts.append((table, len(rows)))
+        self.threads.add(threading.current_thread())
+        if self.failing:
+            raise self.failing.pop(0)
+        if any(POISON in row for row in rows):
+            raise self.poison
+        self.stored[table] += rows
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    monkeypatch.setattr(writer, "wait_random_exponential", lambda **_: wait_none())
+    return FakeClient()
+
+
+@pytest.mark.parametrize("table", [MESSAGE_TABLE, CONVERSATION_TABLE])
+def test_a_missing_table_is_found_out_before_the_first_row(client: FakeClient, table: str) -> None:
+    client.missing.add(table)
+    with pytest.raises(DatabaseError):
+        ClickHouseWriter(client)
+
+
+async def test_messages_are_written_before_their_conversations(client: FakeClient) -> None:
+    written = ClickHouseWriter(client)
+    batch = written.batch()
+    batch.add(record((state(), messages("a", "b"))), 0, 0)
+    assert await written.write(batch) == []
+    assert client.inserts == [(MESSAGE_TABLE, 2), (CONVERSATION_TABLE, 1)]
+    assert client.stored[MESSAGE_TABLE] == [row.values for row in batch.messages]
+    assert threading.current_thread() not in client.threads, "the loop must not be blocked"
+
+
+async def test_an_empty_batch_is_not_written(client: FakeClient) -> None:
+    assert await ClickHouseWriter(client).write(RowBatch()) == []
+    assert client.inserts == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatabaseError("Code: 6. Cannot parse\nstack", code=CANNOT_PARSE_TEXT),
+        DataError("wrong type"),
+        ValueError("out of range"),
+        OverflowError("too large"),
+    ],
+)
+async def test_one_poison_row_among_a_thousand_is_found_and_all_others_are_written(
+    client: FakeClient, error: Exception
+) -> None:
+    client.poison = error
+    contents = [f"m{number}" for number in range(1000)]
+    contents[617] = POISON
+    batch = batch_of(record((state(), messages(*contents))))
+    (rejected,) = await ClickHouseWriter(client).write(batch)
+
+    assert isinstance(rejected, Rejected)
+    assert json.loads(rejected.value)["content"] == POISON
+    assert json.loads(rejected.value)["chatbot_id"] == CHATBOT.hex()
+    assert type(error).__name__ in rejected.reason
+    assert "\n" not in rejected.reason
+    assert rejected.source == Source(7, 0, 0)
+    stored = [row[5] for row in client.stored[MESSAGE_TABLE]]
+    assert stored == [content for content in contents if content != POISON]
+    assert len(client.inserts) <= 2 * 10 + 2
+    assert len(client.stored[CONVERSATION_TABLE]) == 1
+
+
+async def test_several_poison_rows_are_all_found(client: FakeClient) -> None:
+    contents = [POISON if number in {0, 1, 63, 99} else f"m{number}" for number in range(100)]
+    rejected = await ClickHouseWriter(client).write(
+        batch_of(record((state(), messages(*contents))))
+    )
+    assert len(rejected) == 4
+    assert len(client.stored[MESSAGE_TABLE]) == 96
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatabaseError("Code: 252. too many parts", code=TOO_MANY_PARTS),
+        OperationalError("connection refused"),
+        DatabaseError("no code at all"),
+        OSError("disk"),
+    ],
+)
+async def test_any_other_error_is_retried_with_the_batch_whole(
+    client: FakeClient, error: Exception
+) -> None:
+    client.failing = [error] * 5
+    batch = batch_of(record((state(), messages("a", "b", "c"))))
+    assert await ClickHouseWriter(client).write(batch) == []
+    assert client.inserts == [(MESSAGE_TABLE, 3)] * 6 + [(CONVERSATION_TABLE, 1)]
+
+
+async def test_an_error_in_the_middle_of_halving_is_retried_with_that_half(
+    client: FakeClient,
+) -> None:
+    client.failing = [client.poison, OperationalError("away")]
+    batch = batch_of(record((state(), messages("a", "b", POISON, "d"))))
+    (rejected,) = await ClickHouseWriter(client).write(batch)
+    assert json.loads(rejected.value)["content"] == POISON
+    assert [size for _, size in client.inserts] == [4, 2, 2, 2, 1, 1, 1]
+
+
+def test_a_file_is_split_into_statements() -> None:
+    sql = (
+        "-- a comment; with a semicolon\nCREATE a\n(\n    b String COMMENT 'x; y'\n);\n\n"
+        "-- another;\nCREATE c;\n"
+    )
+    parts = [part.rstrip(";") for part in statements(sql)]
+    assert parts == ["CREATE a\n(\n    b String COMMENT 'x; y'\n)", "CREATE c"]
+
+
+@pytest.mark.parametrize("sql", ["", "\n\n", "-- nothing\n", ";\n", " ;\n;\n"])
+def test_what_holds_no_statement_gives_none(sql: str) -> None:
+    assert statements(sql) == []
+
+
+def test_every_statement_of_every_migration_may_run_twice() -> None:
+    found = [part for path in MIGRATIONS.glob("*.sql") for part in statements(path.read_text())]
+    assert found
+    for statement in found:
+        assert "IF NOT EXISTS" in statement or "IF EXISTS" in statement
+
+
+class FakeDatabase:
+    """Remembers statements, and which migrations were applied."""
+
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+        self.applied: list[str] = []
+
+    def command(self, cmd: str, parameters: dict[str, Any] | None = None) -> None:
+        self.commands.append(cmd)
+        if parameters is not None:
+            self.applied.append(parameters["name"])
+
+    def query(self, query: str) -> Any:
+        assert "openbat.migrations" in query
+        return SimpleNamespace(result_rows=[(name,) for name in self.applied])
+
+
+def test_migrations_are_applied_once_and_in_order(tmp_path: Path) -> None:
+    for name in ("0002_b", "0010_c", "0001_a"):
+        (tmp_path / f"{name}.sql").write_text(f"CREATE {name};\nALTER {name};\n")
+    database = FakeDatabase()
+    assert migrate(database, tmp_path) == ["0001_a.sql", "0002_b.sql", "0010_c.sql"]
+    own = [command.rstrip(";") for command in database.commands if "000" in command]
+    assert own == ["CREATE 0001_a", "ALTER 0001_a", "CREATE 0002_b", "ALTER 0002_b"]
+    (tmp_path / "0011_d.sql").write_text("CREATE 0011_d;\n")
+    assert migrate(database, tmp_path) == ["0011_d.sql"]
+    assert migrate(database, tmp_path) == []

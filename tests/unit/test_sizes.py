@@ -1,0 +1,168 @@
+"""Sizes: what one limit lets through, the next one takes."""
+
+from typing import Any
+
+import pytest
+
+from gateway.decode import captured_of, decode_capture
+from schemas import sizes, topics
+from schemas.capture import MAX_ID_CHARACTERS, MAX_MESSAGES
+from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
+from schemas.records import (
+    AnalysisItem,
+    Captured,
+    CapturedMessage,
+    CapturesRecord,
+    Change,
+    RepliesRecord,
+    analysis_codec,
+    captures_codec,
+    decode_captured,
+    encode,
+    messages_codec,
+    replies_codec,
+)
+from sinks.writer import ClickHouseWriter
+from streams.apply import Applied, apply_record, batches
+from tests.unit.test_gateway import chatbot
+
+KAFKA_OVERHEAD = 4 * sizes.KIB
+"""A batch's header and a record's, generously."""
+
+DEAD_LETTER_HEADERS = 64 * sizes.KIB
+
+
+def largest_frame(member: str) -> bytes:
+    """Return the frame of a body of the largest size, filled with what grows most."""
+    body = (
+        '{"conversationId":"' + "c" * MAX_ID_CHARACTERS + '","messages":['
+        + ",".join(['{"role":"assistant","content":""}'] * MAX_MESSAGES)
+        + '],"' + member + '":{"x":['
+    )  # fmt: skip
+    end = "0]}}"
+    body += "1e1," * ((sizes.LARGEST_BODY - len(body) - len(end)) // 4) + end
+    captured, _ = captured_of(decode_capture(body.encode()), chatbot(), 1 << 50, None)
+    return encode(captured)
+
+
+def small_frame(number: int, messages: int = MAX_MESSAGES) -> bytes:
+    """Return the frame of a capture whose messages take as few bytes as they can."""
+    sent = [
+        CapturedMessage(f"{number:x}-{index:x}", "user", "", 1 << 50, True)
+        for index in range(messages)
+    ]
+    return encode(Captured(bytes(16), bytes(16), "c", 1 << 50, True, sent, {}))
+
+
+def full_record(last: bytes) -> list[bytes]:
+    """Return frames of small captures up to the limit of a record, and a last one."""
+    frames: list[bytes] = []
+    size = 0
+    while True:
+        frame = small_frame(len(frames))
+        if size + len(frame) >= sizes.BATCH:
+            return [*frames, last]
+        frames.append(frame)
+        size += len(frame)
+
+
+def applied(frames: list[bytes]) -> Applied:
+    captures: list[Captured | None] = [decode_captured(frame) for frame in frames]
+    return apply_record(captures, MAX_GENERATION, (1 << 40) - 1, {})
+
+
+def test_limits_grow_from_the_socket_to_the_dead_letters() -> None:
+    assert sizes.DEFAULT_BODY <= sizes.LARGEST_BODY < sizes.CAPTURE
+    assert sizes.BATCH + sizes.CAPTURE < sizes.CAPTURES_RECORD
+    assert sizes.CAPTURES_RECORD <= sizes.OUTPUT_RECORD
+    assert sizes.OUTPUT_RECORD + KAFKA_OVERHEAD <= sizes.TOPIC
+    assert sizes.CHANGELOG_BATCH + sizes.FIELDS + KAFKA_OVERHEAD <= sizes.TOPIC
+    assert sizes.TOPIC + DEAD_LETTER_HEADERS <= sizes.DEAD_LETTERS_TOPIC
+    assert sizes.DEAD_LETTERS_TOPIC <= sizes.PRODUCER_REQUEST
+
+
+def test_topics_take_what_the_table_of_sizes_says() -> None:
+    for topic in topics.TOPICS:
+        expected = sizes.TOPIC
+        if topic.name == topics.DEAD_LETTERS:
+            expected = sizes.DEAD_LETTERS_TOPIC
+        assert topic.config["max.message.bytes"] == str(expected)
+
+
+@pytest.mark.parametrize("member", ["user", "session"])
+def test_the_largest_body_is_no_larger_than_a_capture_may_be(member: str) -> None:
+    assert 2 * sizes.LARGEST_BODY < len(largest_frame(member)) <= sizes.CAPTURE
+
+
+def test_a_record_of_captures_is_within_its_limit() -> None:
+    largest = bytes(sizes.CAPTURE)
+    for frames in (
+        full_record(largest),
+        [small_frame(number, 1) for number in range(MAX_CAPTURES_PER_RECORD - 1)] + [largest],
+    ):
+        record = CapturesRecord(MAX_GENERATION, topics.REPLY_PARTITIONS - 1, frames)
+        assert len(captures_codec.encode(record)) <= sizes.CAPTURES_RECORD
+
+
+def test_what_one_record_makes_of_one_conversation_is_within_the_limit_of_an_output() -> None:
+    content = "x" * (sizes.CAPTURE - 5 * sizes.KIB)
+    messages = [CapturedMessage(f"last-{at}", "user", "", 1, True) for at in range(99)]
+    messages.append(CapturedMessage("last", "assistant", content, 1, True))
+    fields = {"custom": {"a": "x" * (sizes.FIELDS - 100)}}
+    last = encode(Captured(bytes(16), bytes(16), "c" * 255, 1 << 50, True, messages, fields))
+    assert sizes.CAPTURE < len(last) < sizes.CAPTURE + sizes.FIELDS
+    done = applied(full_record(last))
+    (change,), (item,) = done.messages, done.analysis
+    assert len(messages_codec.encode([change])) <= sizes.OUTPUT_RECORD
+    assert len(analysis_codec.encode([item])) <= sizes.OUTPUT_RECORD
+    assert all(value is None or len(value) < sizes.CHANGELOG_BATCH for _, value in done.changelog)
+
+
+def test_outputs_of_many_small_conversations_are_within_the_limit_too() -> None:
+    captures: list[Captured | None] = [
+        Captured(
+            bytes(16),
+            number.to_bytes(16),
+            "c",
+            1,
+            True,
+            [CapturedMessage("m", "user", "", 1, True)],
+            {},
+        )
+        for number in range(MAX_CAPTURES_PER_RECORD)
+    ]
+    done = apply_record(captures, 1, 1, {})
+    changes: list[Change] = done.messages * 5
+    items: list[AnalysisItem] = done.analysis * 5
+    for batch in batches(changes, lambda change: len(change.state) + len(change.messages)):
+        assert len(messages_codec.encode(batch)) <= sizes.OUTPUT_RECORD
+    for of_items in batches(items, lambda item: len(item.messages)):
+        assert len(analysis_codec.encode(of_items)) <= sizes.OUTPUT_RECORD
+
+
+def test_a_reply_that_names_every_field_of_the_largest_body_fits_into_its_topic() -> None:
+    count = sizes.LARGEST_BODY // len('"abc":1,')
+    done = applied(full_record(small_frame(0)))
+    done.results[-1].left_out = ["organization.abc"] * count
+    reply = replies_codec.encode(RepliesRecord(1, 1 << 40, done.results))
+    assert len(reply) + KAFKA_OVERHEAD <= sizes.TOPIC
+
+
+async def test_a_rejected_row_is_within_the_limit_of_dead_letters() -> None:
+    class Refusing:
+        def create_insert_context(self, *_args: Any, **_options: Any) -> None: ...
+
+        def insert(self, *_args: Any, **_options: Any) -> None:
+            raise ValueError("no")
+
+    content = "\1" * (sizes.LARGEST_BODY // len("\\u0001"))
+    sent = [CapturedMessage("m", "user", content, 1, True)]
+    fields = {"custom": {"a": "\1" * (sizes.FIELDS - 100)}}
+    frame = encode(Captured(bytes(16), bytes(16), "c", 1, True, sent, fields))
+    writer = ClickHouseWriter(Refusing())
+    batch = writer.batch()
+    batch.add(messages_codec.encode(applied([frame]).messages), 0, 0)
+    rejected = await writer.write(batch)
+    assert len(rejected) == 2
+    for row in rejected:
+        assert len(row.value) + DEAD_LETTER_HEADERS <= sizes.DEAD_LETTERS_TOPIC
