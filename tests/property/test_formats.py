@@ -259,5 +259,5 @@ def test_a_frame_that_nests_too_deeply_to_be_encoded_again_does_not_decode() -> 
     nested = b"\x91" * 995 + b"\xc0"
     fields = b"\x81\xa4user\x81\xa1x" + nested
     frame = records.encode(empty)[:-1] + fields
-    with pytest.raises(UndecodableError, match="deep"):
+    with pytest.raises(UndecodableError):
         records.decode_captured(frame)
