@@ -8,7 +8,6 @@ from typing import Annotated, Any, TypeVar
 import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
-from rich.table import Table
 
 from openbat import logs, settings
 from openbat.chatbots import ChatbotError
@@ -176,15 +175,14 @@ def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> N
 
 @chatbots.command("list")
 def list_() -> None:
-    """List the chatbots."""
+    """List the chatbots: name, id, beginning of the key, state, when made."""
     from openbat.kafka import read_registry
 
-    table = Table("name", "id", "key", "state", "created")
-    for bot in _run(read_registry(_bootstrap())).chatbots():
-        table.add_row(
-            bot.name, bot.id, f"{bot.key_prefix}...", bot.state, f"{bot.created_at:%Y-%m-%d %H:%M}"
-        )
-    Console(soft_wrap=True).print(table)
+    found = _run(read_registry(_bootstrap())).chatbots()
+    width = max((len(bot.name) for bot in found), default=0)
+    for bot in found:
+        created = f"{bot.created_at:%Y-%m-%d %H:%M}"
+        typer.echo(f"{bot.name:<{width}}  {bot.id}  {bot.key_prefix}...  {bot.state:<8}  {created}")
 
 
 @chatbots.command()
