@@ -3,6 +3,8 @@
 import asyncio
 import sys
 import zlib
+from collections.abc import Callable
+from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -15,9 +17,9 @@ else:
 
 ENCODINGS = "gzip, zstd"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_ZSTD_WINDOW_LOG = 23
+_ZSTD_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 23}
 _MAX_MEMBERS = 100
-"""Of a gzip body, or frames of a zstd one: each costs a copy of what follows it."""
+"""Each costs a copy of what follows it."""
 
 
 def check_content_type(content_type: str | None) -> None:
@@ -65,9 +67,8 @@ async def read_body(request: Request, limit_bytes: int, timeout_seconds: float) 
     data = await _receive(request, limit_bytes, timeout_seconds)
     if encoding == "identity":
         return data
-    decompress = _decompress_zstd if encoding == "zstd" else _decompress_gzip
     try:
-        return decompress(data, limit_bytes)
+        return _decompress(data, limit_bytes, _new_zstd if encoding == "zstd" else _new_gzip)
     except (zlib.error, zstd.ZstdError, EOFError) as error:
         raise bad_request(
             "undecodable_body", f"The body does not decode as {encoding}: {error}"
@@ -96,10 +97,37 @@ async def _receive(request: Request, limit_bytes: int, timeout_seconds: float) -
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _decompress_gzip(data: bytes, limit_bytes: int) -> bytes:
+class _Decompressor(Protocol):
+    """What zlib's and zstd's decompressors share."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _new_gzip() -> _Decompressor:
+    return zlib.decompressobj(_GZIP_WINDOW)
+
+
+def _new_zstd() -> _Decompressor:
+    return zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+
+
+def _decompress(data: bytes, limit_bytes: int, new: Callable[[], _Decompressor]) -> bytes:
+    """Decompress all members of a gzip body, or frames of a zstd one.
+
+    Raises:
+        EOFError: it ends early, or has too many members.
+        RefusedError: 413, more comes out than the limit.
+
+    """
     decompressed = b""
     for _ in range(_MAX_MEMBERS):
-        member = zlib.decompressobj(_GZIP_WINDOW)
+        member = new()
         decompressed += member.decompress(data, limit_bytes + 1 - len(decompressed))
         if len(decompressed) > limit_bytes:
             raise too_large(limit_bytes)
@@ -108,20 +136,4 @@ def _decompress_gzip(data: bytes, limit_bytes: int) -> bytes:
         data = member.unused_data
         if not data:
             return decompressed
-    raise EOFError("it has too many members")
-
-
-def _decompress_zstd(data: bytes, limit_bytes: int) -> bytes:
-    options = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
-    decompressed = b""
-    for _ in range(_MAX_MEMBERS):
-        frame = zstd.ZstdDecompressor(options=options)
-        decompressed += frame.decompress(data, limit_bytes + 1 - len(decompressed))
-        if len(decompressed) > limit_bytes:
-            raise too_large(limit_bytes)
-        if not frame.eof:
-            raise EOFError("it is truncated")
-        data = frame.unused_data
-        if not data:
-            return decompressed
-    raise EOFError("it has too many frames")
+    raise EOFError(f"it has over {_MAX_MEMBERS} members")

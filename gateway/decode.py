@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 from uuid import UUID
 
 import msgspec
@@ -9,11 +10,13 @@ import uuid_utils
 
 from gateway.errors import bad_request
 from gateway.members import AT, decode_hook, fields_of
-from schemas.capture import Capture, Message
+from schemas.capture import Capture, Message, Role
 from schemas.chatbots import Chatbot
 from schemas.records import Captured, CapturedMessage
 
 _decode = msgspec.json.Decoder(Capture, dec_hook=decode_hook).decode
+_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_PYTHON_TYPE = re.compile(rf"\b({'|'.join(_JSON_TYPES)})\b")
 _AT_PATH = re.compile(r"(?s)(.*) - at `(?:key in )?(\$.*)`")
 
 
@@ -35,9 +38,20 @@ def decode_capture(body: bytes) -> Capture:
         match = _AT_PATH.fullmatch(str(error))
         message, path = match.groups() if match else (str(error), "$")
         message, _, below = message.partition(AT)
-        raise bad_request("invalid_body", message, path + below) from None
+        raise bad_request("invalid_body", _in_json_words(message), path + below) from None
     except msgspec.DecodeError as error:
-        raise bad_request("invalid_json", str(error), "$") from None
+        message = str(error)
+        if message == "Input data was truncated":
+            # What msgspec also says of half a surrogate pair.
+            message = "JSON is malformed: it ends early, or holds half of a surrogate pair"
+        raise bad_request("invalid_json", message if body else "The body is empty.", "$") from None
+
+
+def _in_json_words(message: str) -> str:
+    """Return msgspec's message with JSON's names for Python's types."""
+    if message.startswith("Invalid enum value"):
+        return f"{message}, expected one of {', '.join(get_args(Role))}"
+    return _PYTHON_TYPE.sub(lambda match: _JSON_TYPES[match.group()], message)
 
 
 def captured_of(

@@ -115,8 +115,9 @@ def _members(kind: type[Members], sent: dict[str, Any]) -> Members:
     if kind is UserMembers and "createdAt" in present:
         try:
             _instant(datetime.fromisoformat(present["createdAt"]))
-        except ValueError as error:
-            raise ValueError(f"{error}{AT}.createdAt") from None
+        except ValueError:
+            fault = "Expected a time as in ISO 8601, in the years 1900 to 2299"
+            raise ValueError(f"{fault}{AT}.createdAt") from None
     return kind(
         {
             name: value if type(value) is str else _kept(value, f".{name}", 0)

@@ -42,7 +42,9 @@ def find(registry: Registry, name: str) -> Chatbot:
 
 
 async def create(bootstrap: str, name: str, key: str) -> Chatbot:
-    """Make a chatbot. Raises ChatbotError where the name is taken."""
+    """Make a chatbot. Raises ChatbotError where the name is taken, or can't be one."""
+    if not name.strip() or name != name.strip() or len(name) > 255 or not name.isprintable():
+        raise ChatbotError("a name is 1 to 255 printable characters, without spaces around it")
     chatbot = with_key(
         Chatbot(
             id=str(uuid.uuid4()), name=name, key_sha256=b"", key_prefix="",
@@ -77,7 +79,9 @@ def with_schema(chatbot: Chatbot, types: Mapping[str, str]) -> Chatbot:
     schema = dict(chatbot.schema)
     for name, wanted in types.items():
         matching = [known for known in FIELD_TYPES if known == wanted]
-        if not name or not matching:
+        if not name:
+            raise ChatbotError(f"={wanted}: the field's name is missing, as in plan=string")
+        if not matching:
             raise ChatbotError(f"{name}={wanted}: expected a type of {', '.join(FIELD_TYPES)}")
         schema[name] = matching[0]
     return replace(chatbot, schema=schema)
@@ -104,11 +108,13 @@ def _rate_limit(value: str) -> str | None:
         return None
     if value != "off":
         try:
-            parse(value)
+            usable = parse(value).amount > 0
         except ValueError:
+            usable = False
+        if not usable:
             raise ChatbotError(
                 f"rate-limit={value}: expected off, default, or a rate such as 600/minute"
-            ) from None
+            )
     return value
 
 

@@ -46,7 +46,10 @@ class Gateway:
         try:
             self._limits = RateLimits(settings.rate_limit_storage, settings.default_rate_limit)
         except (ConfigurationError, ImportError) as error:
-            raise SettingsError(f"OPENBAT_RATE_LIMIT_STORAGE: {error}") from None
+            raise SettingsError(
+                f"OPENBAT_RATE_LIMIT_STORAGE: {error} "
+                "For Redis: pip install 'openbat-capture[redis]'"
+            ) from None
         self._endpoint: CaptureEndpoint | None = None
         self._registry_reader: AIOKafkaConsumer | None = None
         self._exits = contextlib.AsyncExitStack()

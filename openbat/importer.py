@@ -28,6 +28,7 @@ from schemas.capture import MAX_MESSAGES, CaptureAnswer, ErrorAnswer
 CONCURRENCY = 64
 WAIT_SECONDS = 30
 GIVE_UP_SECONDS = 300
+CONNECT_SECONDS = 5
 TIMEOUT_SECONDS = WAIT_SECONDS + 30
 _GZIP = b"\x1f\x8b"
 
@@ -106,8 +107,10 @@ async def import_file(name: str, target: Target, turn_by_turn: bool) -> Totals:
         "Content-Type": "application/json",
         "Prefer": f"wait={WAIT_SECONDS}",
     }
+    url = target.url.rstrip("/")
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, headers=headers) as http:
-        importer = _Importer(http, f"{target.url.rstrip('/')}/api/v1/capture", turn_by_turn)
+        await _check_gateway(http, url)
+        importer = _Importer(http, f"{url}/api/v1/capture", turn_by_turn)
         with _open(name) as lines:
             await importer.run(lines)
         return importer.totals
@@ -120,7 +123,7 @@ class _Importer:
         self._turn_by_turn = turn_by_turn
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress = Progress(
-            TextColumn("{task.completed} conversations, {task.fields[totals]}"),
+            TextColumn("{task.completed} lines, {task.fields[totals]}"),
             TimeElapsedColumn(),
             console=self._console,
         )
@@ -136,6 +139,11 @@ class _Importer:
                         group.create_task(self._take(numbered, task))
             except* ImportStoppedError as stopped:
                 raise stopped.exceptions[0] from None
+            except* (_BusyError, aiohttp.ClientError, TimeoutError) as failed:
+                raise ImportStoppedError(
+                    f"a capture was not taken for {GIVE_UP_SECONDS} s ({failed.exceptions[0]!r}). "
+                    "What was stored stays; import the file again to store the rest"
+                ) from None
 
     async def _take(self, numbered: Iterator[tuple[int, bytes]], task: TaskID) -> None:
         for number, line in numbered:
@@ -185,6 +193,29 @@ class _Importer:
             if got.status in {401, 403}:
                 raise ImportStoppedError(f"{message} See --api-key and OPENBAT_API_KEY.")
             raise _RefusedError(f"answered with {got.status}: {message}")
+
+
+async def _check_gateway(http: aiohttp.ClientSession, url: str) -> None:
+    """Make sure that there is a gateway, so that a wrong address is not retried for minutes.
+
+    Raises:
+        ImportStoppedError: there is none.
+
+    """
+    advice = "--url is the gateway's address alone, such as http://127.0.0.1:8080"
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((aiohttp.ClientConnectionError, TimeoutError)),
+            wait=wait_random_exponential(multiplier=0.1, max=1),
+            stop=stop_after_delay(CONNECT_SECONDS),
+            reraise=True,
+        ):
+            with attempt:
+                async with http.get(f"{url}/healthz") as answer:
+                    if answer.status != 200:
+                        raise ImportStoppedError(f"there is no gateway at {url}: {advice}")
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise ImportStoppedError(f"no gateway answers at {url} ({error}): {advice}") from None
 
 
 def _wait(state: RetryCallState) -> float:

@@ -117,14 +117,19 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        raise SettingsError(f"{PREFIX}{path.rstrip('`').upper()}: {message}") from None
+        message = message.replace("`int`", "a whole number").replace("`float`", "a number")
+        raise SettingsError(
+            f"{PREFIX}{path.rstrip('`').upper()}: {message.replace(', got `str`', '')}"
+        ) from None
     if settings.default_rate_limit != "off":
         try:
-            parse(settings.default_rate_limit)
+            usable = parse(settings.default_rate_limit).amount > 0
         except ValueError:
+            usable = False
+        if not usable:
             raise SettingsError(
                 "OPENBAT_DEFAULT_RATE_LIMIT: expected `off` or a rate such as `600/minute`"
-            ) from None
+            )
     return settings
 
 

@@ -213,7 +213,12 @@ def test_migrate_changes_nothing_twice_and_refuses_another_partition_count(stack
         (("chatbots", "create", "demo"), "there is a chatbot 'demo' already"),
         (("chatbots", "set", "demo", "rate-limit=fast"), "600/minute"),
         (("chatbots", "set-schema", "demo", "plan=text"), "string, number, boolean"),
+        (("chatbots", "set", "demo", "rate-limit=0/minute"), "600/minute"),
+        (("chatbots", "set-schema", "demo", "=string"), "name is missing"),
+        (("chatbots", "create", " "), "printable"),
         (("import", "nowhere.jsonl"), "nowhere.jsonl can't be read"),
+        (("import", "-", "--url", "http://127.0.0.1:1"), "no gateway answers"),
+        (("import", "-", "--url", "127.0.0.1:8080"), "no gateway answers"),
     ],
 )
 def test_errors_are_one_sentence(stack: Stack, arguments: tuple[str, ...], said: str) -> None:
