@@ -45,7 +45,7 @@ def _mendable() -> tuple[type[Exception], ...]:
 
     from openbat.importer import ImportStoppedError
     from openbat.local.jars import JarsError
-    from openbat.local.kafka import KafkaSetupError
+    from openbat.local.java import KafkaSetupError
     from openbat.local.stack import LocalError
     from openbat.local.supervisor import StartError
 

@@ -107,6 +107,7 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
     async def drained() -> None:
         await lanes.drained()
         await windows.drained()
+        await windows.close()
 
     app.drained = drained
     app.on_given_up.append(table.forget_positions)

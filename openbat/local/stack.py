@@ -17,7 +17,7 @@ from rich.console import Console
 
 from openbat import chatbots
 from openbat.kafka import migrate_topics, read_registry
-from openbat.local import jars, kafka, state
+from openbat.local import jars, java, kafka, state
 from openbat.local.probe import wait_exact
 from openbat.local.supervisor import Spec, StartError, Supervised, Supervisor
 from openbat.settings import Settings
@@ -146,11 +146,11 @@ class Stack:
 
     def _kafka_spec(self, found: list[Path]) -> Spec:
         data_dir = self._settings.data_dir
-        java = kafka.find_java()
+        runtime = java.find_java()
         return Spec(
             "kafka",
-            kafka.command(data_dir, found, java),
-            before_start=lambda: kafka.prepare(data_dir, found, java, self._kafka_port),
+            kafka.command(data_dir, found, runtime),
+            before_start=lambda: kafka.prepare(data_dir, found, runtime, self._kafka_port),
         )
 
     def _start_ours(

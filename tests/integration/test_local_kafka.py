@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.progress import Progress
 
-from openbat.local import jars, kafka
+from openbat.local import jars, java, kafka
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 JARS_DIR = Path(os.environ.get("OPENBAT_JARS_DIR") or REPOSITORY / ".openbat" / "jars")
@@ -53,10 +53,12 @@ def kafka_jars() -> list[Path]:
 def broker(
     data_dir: Path, kafka_jars: Sequence[Path], port: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    java = kafka.find_java()
-    kafka.prepare(data_dir, kafka_jars, java, port)
+    runtime = java.find_java()
+    kafka.prepare(data_dir, kafka_jars, runtime, port)
     process = subprocess.Popen(
-        kafka.command(data_dir, kafka_jars, java), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        kafka.command(data_dir, kafka_jars, runtime),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     with process:
         try:
@@ -127,14 +129,14 @@ async def test_acknowledged_records_outlive_kills_and_other_ports(
 
 
 def test_formatting_is_whole_or_not_there(tmp_path: Path, kafka_jars: list[Path]) -> None:
-    java, paths = kafka.find_java(), kafka.layout(tmp_path)
+    runtime, paths = java.find_java(), kafka.layout(tmp_path)
     paths.formatting.mkdir(parents=True)
     (paths.formatting / "meta.properties").write_text("cut short")
-    kafka.prepare(tmp_path, kafka_jars, java, free_port())
+    kafka.prepare(tmp_path, kafka_jars, runtime, free_port())
     formatted = (paths.log_dir / "meta.properties").read_text()
     assert "cluster.id=" in formatted
     assert not paths.formatting.exists()
-    kafka.prepare(tmp_path, kafka_jars, java, free_port())
+    kafka.prepare(tmp_path, kafka_jars, runtime, free_port())
     assert (paths.log_dir / "meta.properties").read_text() == formatted
 
 
@@ -144,8 +146,8 @@ def test_a_directory_that_is_not_kafkas_is_left_alone(
     paths = kafka.layout(tmp_path)
     paths.log_dir.mkdir(parents=True)
     (paths.log_dir / "something").touch()
-    with pytest.raises(kafka.KafkaSetupError, match=r"no meta\.properties"):
-        kafka.prepare(tmp_path, kafka_jars, kafka.find_java(), free_port())
+    with pytest.raises(java.KafkaSetupError, match=r"no meta\.properties"):
+        kafka.prepare(tmp_path, kafka_jars, java.find_java(), free_port())
     assert (paths.log_dir / "something").exists()
 
 
@@ -239,13 +241,13 @@ def test_server_properties_follow_the_ports() -> None:
 
 
 def test_a_comma_in_the_path_is_refused() -> None:
-    with pytest.raises(kafka.KafkaSetupError, match="comma"):
+    with pytest.raises(java.KafkaSetupError, match="comma"):
         kafka.server_properties(Path("/a,b"), 1, 2)
 
 
 def test_options_follow_the_java_version(tmp_path: Path) -> None:
-    old = kafka.command(tmp_path, [], kafka.Java(Path("/java"), 17))
-    new = kafka.command(tmp_path, [], kafka.Java(Path("/java"), 25))
+    old = kafka.command(tmp_path, [], java.Java(Path("/java"), 17))
+    new = kafka.command(tmp_path, [], java.Java(Path("/java"), 25))
     assert set(new) - set(old) == {
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",
@@ -256,14 +258,14 @@ def test_options_follow_the_java_version(tmp_path: Path) -> None:
     ("version", "feature"), [("25.0.2", 25), ("17", 17), ("1.8.0_412", 1), ("26-ea", 26)]
 )
 def test_the_feature_version_is_read(version: str, feature: int) -> None:
-    assert kafka.feature_version(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n') == feature
+    assert java.feature_version(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n') == feature
 
 
 def test_java_home_is_preferred_and_checked(tmp_path: Path) -> None:
-    with pytest.raises(kafka.KafkaSetupError, match="No Java at"):
-        kafka.find_java({"JAVA_HOME": str(tmp_path)})
+    with pytest.raises(java.KafkaSetupError, match="No Java at"):
+        java.find_java({"JAVA_HOME": str(tmp_path)})
     (tmp_path / "release").write_text('JAVA_VERSION="11.0.2"\n')
-    with pytest.raises(kafka.KafkaSetupError, match="Java 17 or newer"):
-        kafka.find_java({"JAVA_HOME": str(tmp_path)})
+    with pytest.raises(java.KafkaSetupError, match="Java 17 or newer"):
+        java.find_java({"JAVA_HOME": str(tmp_path)})
     (tmp_path / "release").write_text('JAVA_VERSION="21.0.2"\n')
-    assert kafka.find_java({"JAVA_HOME": str(tmp_path)}) == (tmp_path / "bin" / "java", 21)
+    assert java.find_java({"JAVA_HOME": str(tmp_path)}) == (tmp_path / "bin" / "java", 21)
