@@ -36,6 +36,9 @@ log = structlog.get_logger()
 READY_TIMEOUT_SECONDS = 2.0
 LONGEST_RETRY_WAIT_SECONDS = 2.0
 SHUTDOWN_SECONDS = 10
+KEEP_ALIVE_SECONDS = 65
+"""Longer than a load balancer's usual 60: who closes an idle connection first must be the client,
+or a capture may be sent into a closing one."""
 
 
 class Gateway:
@@ -178,6 +181,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
