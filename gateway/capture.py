@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import msgspec
+import uuid_utils
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -84,7 +85,7 @@ class CaptureEndpoint:
             warnings |= {name: LEFT_OUT.format(name) for name in result.left_out}
         answer = CaptureAnswer(
             ok=True,
-            conversation_id=_dashed(captured.conversation_id.hex()),
+            conversation_id=str(uuid_utils.UUID(bytes=captured.conversation_id)),
             messages_stored=stored,
             analysis_queued=captured.analysis and stored > 0,
             warnings=[*warnings.values(), *pending],
@@ -122,7 +123,3 @@ def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:
     if wanted.applied:
         headers["Preference-Applied"] = wanted.applied
     return headers
-
-
-def _dashed(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
