@@ -1,4 +1,4 @@
-.PHONY: run test check clean
+.PHONY: run test check crash outages soak fuzz clean
 
 # uv makes the environment from uv.lock; pip brings uv where it is missing.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
@@ -17,6 +17,14 @@ check: .venv/installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# What the promises of docs/reliability.md rest on, at full length; `make test` runs a minute of each.
+ROUNDS ?= 200
+crash: .venv/installed
+	@exec .venv/bin/python -m tests.crash --rounds $(ROUNDS)
+
+outages soak fuzz: .venv/installed
+	@exec .venv/bin/pytest tests/$@ --full -s
 
 .venv/installed: uv.lock pyproject.toml
 	@command -v uv >/dev/null || test -x .venv/uv/bin/uv || \

@@ -6,11 +6,43 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.report import Report
 from tests.stack import CONTAINERS, Stack, kind, local_stack
+
+REPORT = pytest.StashKey[dict[str, Report]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="at full length, as `make outages`, `make soak` and `make fuzz` do; "
+        "writes docs/reports",
+    )
 
 
 def pytest_report_header() -> str:
     return f"stack: {kind()}"
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether tests run at full length; else each keeps within a minute."""
+    return bool(pytestconfig.getoption("--full"))
+
+
+@pytest.fixture(scope="module")
+def report(request: pytest.FixtureRequest) -> Report:
+    """Return the report of the module's folder, written at the end of a full run."""
+    reports = request.config.stash.setdefault(REPORT, {})
+    name = request.path.parent.name
+    return reports.setdefault(name, Report(name, f"make {name}"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--full"):
+        for report in session.config.stash.get(REPORT, {}).values():
+            report.write()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +51,12 @@ def layout(data_dir: Path) -> Layout:
     return Layout(root, *(root / name for name in names))
 
 
-def server_properties(log_dir: Path, port: int, controller_port: int) -> str:
+Properties = Mapping[str, str | int]
+
+
+def server_properties(
+    log_dir: Path, port: int, controller_port: int, overrides: Properties | None = None
+) -> str:
     """Return the text of server.properties. Raises KafkaSetupError for a path Kafka can't take."""
     if "," in str(log_dir):
         raise KafkaSetupError(f"Kafka reads a comma in a path as two paths: {log_dir}.")
@@ -93,6 +98,7 @@ def server_properties(log_dir: Path, port: int, controller_port: int) -> str:
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         "num.network.threads": 2,
         "num.io.threads": 4,
+        **(overrides or {}),
     }
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
@@ -157,14 +163,21 @@ def command(data_dir: Path, jars: Sequence[Path], java: Java) -> list[str]:
 
 
 def prepare(
-    data_dir: Path, jars: Sequence[Path], java: Java, port: int, controller_port: int | None = None
+    data_dir: Path,
+    jars: Sequence[Path],
+    java: Java,
+    port: int,
+    controller_port: int | None = None,
+    overrides: Properties | None = None,
+    cluster_id: str | None = None,
 ) -> None:
     """Make the directory ready for a start of the broker on 127.0.0.1:`port`.
 
     To be called before every start, never while the broker runs; blocks. Writes the settings
     afresh, so that the ports may differ from the last time (the controller takes any free one
-    unless told). The first time it also formats the storage, which takes a second; a format cut
-    short leaves nothing that counts. Raises KafkaSetupError.
+    unless told). `overrides` are properties that are to differ, as several brokers' must; those
+    also share a `cluster_id`. The first time it also formats the storage, which takes a second; a
+    format cut short leaves nothing that counts. Raises KafkaSetupError.
     """
     paths = layout(data_dir)
     paths.root.mkdir(parents=True, exist_ok=True)
@@ -173,12 +186,19 @@ def prepare(
     paths.log_config.write_text(log_config(paths.log_file), encoding="utf-8")
     controller_port = controller_port or _free_port(port)
     if not (paths.log_dir / "meta.properties").exists():
-        _format(paths, jars, java, server_properties(paths.formatting, port, controller_port))
-    settings = server_properties(paths.log_dir, port, controller_port)
+        settings = server_properties(paths.formatting, port, controller_port, overrides)
+        _format(paths, jars, java, settings, cluster_id or new_cluster_id())
+    settings = server_properties(paths.log_dir, port, controller_port, overrides)
     paths.properties.write_text(settings, encoding="ascii")
 
 
-def _format(paths: Layout, jars: Sequence[Path], java: Java, settings: str) -> None:
+def new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def _format(
+    paths: Layout, jars: Sequence[Path], java: Java, settings: str, cluster_id: str
+) -> None:
     """Format beside the log directory and move into place: it is formatted wholly or not there."""
     if paths.log_dir.exists() and any(paths.log_dir.iterdir()):
         raise KafkaSetupError(
@@ -187,7 +207,6 @@ def _format(paths: Layout, jars: Sequence[Path], java: Java, settings: str) -> N
         )
     shutil.rmtree(paths.formatting, ignore_errors=True)
     paths.properties.write_text(settings, encoding="ascii")
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     # Written with "=", an id that begins with a dash isn't taken for an option.
     arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(paths.properties)]
     done = subprocess.run(
