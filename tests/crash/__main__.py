@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.crash import campaign, zombie
 from tests.crash.campaign import Outcome, Round
 from tests.crash.faults import Fault, faults
+from tests.crash.zombie import Seen
 from tests.report import Report
 from tests.stack import ROOT
 
@@ -29,7 +30,7 @@ class Results(Struct):
     rounds: int
     seed: int
     campaigns: list[Outcome] = field(default_factory=list)
-    zombie: zombie.Seen | None = None
+    zombie: Seen | None = None
 
 
 def sequence(rounds: int, seed: int) -> list[Fault]:

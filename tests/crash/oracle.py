@@ -25,7 +25,8 @@ from tests.crash.clients import Journal, Posted
 from tests.property.model import Model, ModelConversation
 from tests.stack import Stack
 
-DRAIN_SECONDS = 120.0
+STILL_SECONDS = 20.0
+"""Without another row, nothing more is to come."""
 MOST_SHOWN = 20
 
 
@@ -83,9 +84,7 @@ async def expected_of(bootstrap: str) -> Expected:
 
 async def check(stack: Stack, journal: Journal, expected: Expected) -> list[str]:
     """Return every deviation: of the rows, the states, the analysis topic, the answers."""
-    count = [{"rows": expected.messages}]
-    query = "SELECT count() AS rows FROM openbat.messages"
-    await asyncio.to_thread(stack.wait_sql, query, count, DRAIN_SECONDS)
+    await asyncio.to_thread(_drain, stack, expected.messages)
     return [
         *await asyncio.to_thread(check_rows, stack, expected.model),
         *await asyncio.to_thread(check_states, stack, expected.model),
@@ -93,6 +92,16 @@ async def check(stack: Stack, journal: Journal, expected: Expected) -> list[str]
         *check_answers(journal, expected),
         *journal.wrong,
     ]
+
+
+def _drain(stack: Stack, messages: int) -> None:
+    """Return when that many rows are there, or no more come."""
+    query = "SELECT count() AS rows FROM openbat.messages"
+    rows = stack.sql(query)
+    while rows != [{"rows": messages}]:
+        before, rows = rows, stack.wait_sql(query, [{"rows": messages}], STILL_SECONDS)
+        if rows == before:
+            return
 
 
 def check_rows(stack: Stack, model: Model) -> list[str]:
