@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.prompt import Confirm
 
 from openbat.command import bootstrap, run
 from openbat.dead_letters.listed import (
@@ -93,12 +94,14 @@ def show(
 
     address = bootstrap()
 
-    async def found() -> tuple[Listed, bytes]:
-        async for pair in values(address, named(await read(address), [letter_id])):
-            return pair
-        raise DeadLettersError(f"the letter {letter_id} is gone since it was listed")
+    async def find() -> list[tuple[Listed, bytes]]:
+        letters = named(await read(address), [letter_id])
+        return [pair async for pair in values(address, letters)]
 
-    listed, value = run(found())
+    found = run(find())
+    if not found:
+        raise DeadLettersError(f"the letter {letter_id} is gone since it was listed")
+    ((listed, value),) = found
     if raw:
         sys.stdout.buffer.write(value)
         return
@@ -198,9 +201,16 @@ def _chosen(
     if ids:
         return named(found, ids)
     letters = [listed for listed in found if filters.match(listed)]
-    if letters and not yes:
-        typer.confirm(f"{_summary(letters)}. {verb} them?", abort=True, err=True)
+    if letters and not yes and not _agreed(f"{_summary(letters)}. {verb} them?"):
+        raise typer.Exit(1)
     return letters
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return Confirm.ask(question, console=Console(stderr=True, soft_wrap=True), default=False)
+    except EOFError:
+        raise DeadLettersError("nobody is there to be asked: --yes does without") from None
 
 
 def _summary(letters: Sequence[Listed]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -31,24 +31,29 @@ class Totals(Struct):
 async def read(bootstrap: str) -> list[Listed]:
     """Return all letters that are there now, oldest first."""
     letters = Letters()
-    partitions = await captures_partitions(bootstrap)
+    partitions = range(await captures_partitions(bootstrap))
+    sources = [TopicPartition(topics.DEAD_LETTERS, partition) for partition in partitions]
     async with _reading(bootstrap) as consumer:
-        for partition in range(partitions):
-            async for record in _records(consumer, partition):
-                letters.apply(record)
+        first = await consumer.beginning_offsets(sources)
+        end = await consumer.end_offsets(sources)
+        spans = {source.partition: (first[source], end[source]) for source in sources}
+        async for record in _records(consumer, spans):
+            letters.apply(record)
     return letters.all()
 
 
 async def values(bootstrap: str, letters: Iterable[Listed]) -> AsyncIterator[tuple[Listed, bytes]]:
-    """Yield letters with their values, in the order of dead-letters; not those that are gone."""
+    """Yield letters with their values, a partition's in order; not those that are gone."""
     wanted = {(listed.partition, listed.offset): listed for listed in letters}
+    spans: dict[int, tuple[int, int]] = {}
+    for partition, offset in wanted:
+        first, end = spans.get(partition, (offset, offset + 1))
+        spans[partition] = min(first, offset), max(end, offset + 1)
     async with _reading(bootstrap) as consumer:
-        for partition in sorted({partition for partition, _ in wanted}):
-            offsets = [offset for of, offset in wanted if of == partition]
-            async for record in _records(consumer, partition, min(offsets), max(offsets)):
-                listed = wanted.get((partition, record.offset))
-                if listed is not None:
-                    yield listed, record.value
+        async for record in _records(consumer, spans):
+            listed = wanted.get((record.partition, record.offset))
+            if listed is not None:
+                yield listed, record.value
 
 
 async def drop(bootstrap: str, letters: Sequence[Listed], done: Callable[[int], None]) -> None:
@@ -137,22 +142,19 @@ async def _reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def _records(
-    consumer: AIOKafkaConsumer, partition: int, first: int | None = None, last: int | None = None
+    consumer: AIOKafkaConsumer, spans: Mapping[int, tuple[int, int]]
 ) -> AsyncIterator[Any]:
-    """Yield the records from an offset to another, or to what is the end now."""
-    source = TopicPartition(topics.DEAD_LETTERS, partition)
-    consumer.assign([source])
-    if first is None:
-        first = (await consumer.beginning_offsets([source]))[source]
-    end = (await consumer.end_offsets([source]))[source]
-    if last is not None:
-        end = min(end, last + 1)
-    consumer.seek(source, first)
+    """Yield the records of partitions, each from an offset up to another."""
+    sources = {TopicPartition(topics.DEAD_LETTERS, of): span for of, span in spans.items()}
+    consumer.assign(list(sources))
+    for source, (first, _) in sources.items():
+        consumer.seek(source, first)
     # Not by counting: compaction leaves gaps.
-    while await consumer.position(source) < end:
-        for record in (await consumer.getmany(timeout_ms=100)).get(source, []):
-            if record.offset < end:
-                yield record
+    while [source for source, (_, end) in sources.items() if await consumer.position(source) < end]:
+        for source, records in (await consumer.getmany(timeout_ms=100)).items():
+            for record in records:
+                if record.offset < sources[source][1]:
+                    yield record
 
 
 class _Writer:
