@@ -95,6 +95,13 @@ class Settings(Struct, frozen=True):
             description="Where rates are counted; `async+redis://host:port` for several gateways."
         ),
     ] = "async+memory://"
+    metrics_port: Annotated[
+        Port,
+        Meta(
+            description="A worker run by itself: where it serves Prometheus metrics, on 127.0.0.1; "
+            "0 for nowhere."
+        ),
+    ] = 0
     log_level: Annotated[
         str,
         Meta(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"),

@@ -15,6 +15,7 @@ import uvloop
 
 from openbat import notify
 from openbat.kafka import captures_partitions, start_producer
+from openbat.metrics import Metrics
 from openbat.settings import Settings
 from schemas import sizes, topics
 from sinks.writer import ClickHouseWriter
@@ -79,10 +80,13 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
         loop.add_signal_handler(number, stop.set)
     bootstrap = settings.kafka_bootstrap
     partitions = await captures_partitions(bootstrap)
+    metrics = Metrics()
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port)
     with slot(settings.data_dir, role) as (directory, identity):
         producer = await start_producer(bootstrap, sizes.CHANGELOG_BATCH)
         app = make_app(group, bootstrap, partitions, directory, identity)
-        build(app, settings, producer, partitions)
+        build(app, settings, producer, partitions, DeadLetters(producer, metrics.dead_letter))
 
         def on_ready() -> None:
             notify.ready()
@@ -94,13 +98,15 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
 
-def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partitions: int) -> None:
+def _conversations(
+    app: WorkerApp, _settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
+) -> None:
     table = ConversationsTable(
         app, name=topics.CONVERSATIONS_TABLE, partitions=partitions, beacon=app.tables.beacon
     )
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)
-    agent = ConversationsAgent(table, producer, DeadLetters(producer), windows)
+    agent = ConversationsAgent(table, producer, dead_letters, windows)
     lanes = Lanes(agent.process, exit_now)
     add_agent(app, topics.CAPTURES, lanes.put)
 
@@ -113,11 +119,13 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
     app.on_given_up.append(table.forget_positions)
 
 
-def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
+def _clickhouse(
+    app: WorkerApp, settings: Settings, _producer: Any, _partitions: int, dead_letters: DeadLetters
+) -> None:
     client = clickhouse_connect.get_client(
         dsn=settings.clickhouse_url, autogenerate_session_id=False
     )
-    agent = ClickHouseAgent(ClickHouseWriter(client), DeadLetters(producer))
+    agent = ClickHouseAgent(ClickHouseWriter(client), dead_letters)
     add_agent(app, topics.MESSAGES, agent.process)
     app.add_future(agent.run())
     app.drained = agent.drained

@@ -103,8 +103,8 @@ class ConversationState(Struct, array_like=True):
     also where the state was lost in between.
     """
 
-    chatbot_id: bytes
-    conversation_id: bytes
+    chatbot_id: Uuid
+    conversation_id: Uuid
     external_id: str
     revision: int
     position: int

@@ -57,7 +57,15 @@ TOPICS = (
     Topic(ANALYSES, None, _deleted_after(7 * _DAY)),
     Topic(REPLIES, REPLY_PARTITIONS, _deleted_after(_HOUR)),
     Topic(CHATBOTS, 1, _COMPACTED),
-    Topic(DEAD_LETTERS, None, _deleted_after(90 * _DAY, sizes.DEAD_LETTERS_TOPIC)),
+    Topic(
+        DEAD_LETTERS,
+        None,
+        {
+            **_deleted_after(90 * _DAY, sizes.DEAD_LETTERS_TOPIC),
+            # Compacted too: a letter that is written again, or dropped, leaves nothing behind.
+            "cleanup.policy": "compact,delete",
+        },
+    ),
 )
 
 

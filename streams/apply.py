@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas import sizes
+from schemas.codec import UndecodableError
 from schemas.positions import capture_position
 from schemas.records import (
     AnalysisItem,
@@ -150,6 +151,31 @@ def apply_record(
                 stored_revision = conversation.stored.revision
                 changelog.append((changelog_state_key(conversation_id, stored_revision), None))
     return Applied(results, messages, analysis, local, changelog)
+
+
+def failing(
+    captures: Sequence[Captured | None],
+    generation: int,
+    offset: int,
+    known: Mapping[bytes, bytes],
+) -> list[tuple[int, Exception]]:
+    """Return the captures of a record that can't be applied even alone, each with its error.
+
+    Such an error is the project's own. What it costs must be that capture, not its partition.
+
+    Raises:
+        UndecodableError: as `apply_record`.
+
+    """
+    found = []
+    for index, captured in enumerate(captures):
+        try:
+            apply_record([None] * index + [captured], generation, offset, known)
+        except UndecodableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            found.append((index, error))
+    return found
 
 
 def batches(

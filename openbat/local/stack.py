@@ -86,6 +86,8 @@ class Stack:
             "OPENBAT_DATA_DIR": str(settings.data_dir.absolute()),
             "OPENBAT_KAFKA_BOOTSTRAP": bootstrap,
             "OPENBAT_CLICKHOUSE_URL": clickhouse_url,
+            # The processes can't share one.
+            "OPENBAT_METRICS_PORT": "0",
         }
         found = await asyncio.to_thread(jars.fetch, settings.jars_dir or settings.data_dir / "jars")
         say("Starting Kafka and ClickHouse.")

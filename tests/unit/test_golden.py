@@ -20,6 +20,7 @@ from schemas.chatbots import (
     generation_codec,
 )
 from schemas.codec import Codec
+from schemas.dead_letters import DeadLetter, Source
 from schemas.records import (
     AnalysisItem,
     Captured,
@@ -86,10 +87,21 @@ def raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(encode(value))
 
 
+class HeadersCodec:
+    """Dead letters' headers, a line each."""
+
+    def encode(self, value: DeadLetter) -> bytes:
+        return b"".join(name.encode() + b": " + text + b"\n" for name, text in value.headers())
+
+    def decode(self, data: bytes) -> DeadLetter:
+        names_and_texts = (line.partition(b": ") for line in data.splitlines())
+        return DeadLetter.from_headers((name.decode(), text) for name, _, text in names_and_texts)
+
+
 class Golden(NamedTuple):
     """A codec, and the value that its file holds."""
 
-    codec: Codec[Any]
+    codec: Codec[Any] | HeadersCodec
     value: Any
 
 
@@ -127,6 +139,10 @@ RECORDS = {
         ),
     ),
     "generation-v1": Golden(generation_codec, Generation(3)),
+    "dead-letter-v1": Golden(
+        HeadersCodec(),
+        DeadLetter("rejected_row", "ValueError: out of range", Source("messages", 7, 2**40, 3)),
+    ),
 }
 
 every_record = pytest.mark.parametrize("name", RECORDS)
