@@ -21,7 +21,7 @@ CLIENTS = 4
 CONVERSATIONS = 10
 """Per client."""
 
-PACE_SECONDS = 0.1
+PACE_SECONDS = 0.2
 """Between two captures of a client."""
 
 PREFER = "wait=8"
