@@ -4,6 +4,10 @@ All are MessagePack arrays: member names cost nothing on the wire, so a member m
 added at the end, with a default. Times are microseconds since the Unix epoch, UTC. Ids of
 conversations and chatbots are the 16 bytes of a UUID.
 
+A frame of a `captures` record and the parts of `messages` and `analysis` records have no version
+byte: theirs is that of the record around them. A frame that goes to dead-letters by itself is in
+the format of version 1, the only one so far.
+
 The bounds are those that the worker's arithmetic relies on: what does not keep them does not
 decode, and goes to dead-letters instead of ending the worker.
 """

@@ -5,7 +5,7 @@ Faust resumes a partition's fetching before it seeks to the committed offset, an
 dropped in a rebalance before the first commit, would never be read again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
@@ -14,12 +14,30 @@ Positions = Mapping[Any, int]
 """Offsets by topic partition."""
 
 
+class ActivePartitions:
+    """The partitions to fetch from, as they are at every moment of a fetch that is under way.
+
+    Faust hands aiokafka the very set that it changes, and aiokafka takes an empty one for all
+    partitions: a fetch that was waiting when the set became empty would take records of
+    partitions that are held. Faust drops those, and what had been sought already is never read.
+    """
+
+    def __init__(self, partitions: Container[Any]) -> None:
+        self._partitions = partitions
+
+    def __contains__(self, tp: object) -> bool:
+        return tp in self._partitions
+
+
 class RewindingConsumer(Consumer):  # type: ignore[misc]
     """Fetches from source partitions only once it has sought to where they must be read from."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._held: set[Any] = set()
+
+    async def _getmany(self, active_partitions: Container[Any], timeout: float) -> Any:  # noqa: ASYNC109
+        return await super()._getmany(ActivePartitions(active_partitions), timeout)
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:
         changelogs = {tp for tp in tps if self._is_changelog_tp(tp)}

@@ -10,6 +10,9 @@ Locally there is one entry per conversation and one per message id:
 
     s | conversation             ->  revision, then the state
     m | conversation | id        ->  the position of the message that introduced the id
+
+Values in the changelog begin with their format's version. Keys, and the positions that stand bare
+under `m`, have none: another format of theirs gets another first letter.
 """
 
 from hashlib import blake2b
