@@ -75,11 +75,15 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement. `rows` are an INSERT's data, written in `format` and cut out of `sql`."""
+    """One statement. `rows` are an INSERT's data, written in `format` and cut out of `sql`.
+
+    `settings` are such an INSERT's own, cut out too.
+    """
 
     sql: bytes
     format: str
     rows: memoryview | None = None
+    settings: bytes = b""
 
 
 class _Token(NamedTuple):
@@ -120,11 +124,11 @@ def parse(sql: bytes, default_format: str) -> Statement:
             if token.key == b"SELECT":
                 break
             if token.key == b"VALUES":
-                return _values(sql, token)
+                return _values(sql, seen, token)
             if token.key == b"FORMAT" and (name := next(tokens, None)):
                 gap = _BEFORE_ROWS.match(sql, name.end)
                 rows = memoryview(sql)[gap.end() if gap else name.end :]
-                return Statement(sql[: token.start], _text(sql, name), rows)
+                return _insert(sql, seen, token, _text(sql, name), rows)
         seen.append(token)
     else:
         return _plain(sql, seen, default_format)
@@ -220,14 +224,26 @@ def _plain(sql: bytes, tokens: list[_Token], default_format: str) -> Statement:
     return Statement(sql, _text(sql, tokens[name]) if name else default_format)
 
 
-def _values(sql: bytes, keyword: _Token) -> Statement:
+def _values(sql: bytes, before: list[_Token], keyword: _Token) -> Statement:
     rows = memoryview(sql)[keyword.end :]
     # The engine ignores what follows a semicolon; a server refuses it.
     if sql.find(b";", keyword.end) >= 0:
         keys = [token.key for token in _outline(sql, keyword.end)]
         if b";" in keys[:-1]:
             refuse(62, "SYNTAX_ERROR", "Cannot read data after semicolon")
-    return Statement(sql[: keyword.start], "Values", rows)
+    return _insert(sql, before, keyword, "Values", rows)
+
+
+def _insert(
+    sql: bytes, before: list[_Token], end: _Token, input_format: str, rows: memoryview
+) -> Statement:
+    marks = (
+        token.start
+        for previous, token in itertools.pairwise(before)
+        if token.key == b"SETTINGS" and previous.key not in _NAME_NEXT
+    )
+    cut = next(marks, end.start)
+    return Statement(sql[:cut], input_format, rows, sql[cut : end.start])
 
 
 def _format_at(keys: list[bytes]) -> int:

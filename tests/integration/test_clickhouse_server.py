@@ -233,6 +233,22 @@ def test_a_bad_insert_leaves_nothing(server: Server) -> None:
     assert server.ask("SELECT count() FROM system.parts WHERE table = 'whole' AND active") == "1"
 
 
+@pytest.mark.parametrize("form", ["INSERT INTO {} FORMAT JSONEachRow", "INSERT INTO {} VALUES"])
+def test_an_insert_that_fails_after_its_data_was_parsed_is_refused(
+    server: Server, form: str
+) -> None:
+    table = f"strict_{form.rpartition(' ')[2]}".lower()
+    server.ask(
+        f"CREATE TABLE {table} (a String, n UInt8 MATERIALIZED toUInt8(if(a = 'x', a, '0')), "
+        "CONSTRAINT short CHECK length(a) < 3) ENGINE = MergeTree ORDER BY a"
+    )
+    for text, code in (("long", "469"), ("x", "6"), ("ok", None)):
+        row = f"('{text}')" if "VALUES" in form else f'{{"a":"{text}"}}'
+        done = server.post(row, query=form.format(f"{table} (a) SETTINGS max_threads = 1"))
+        assert done.headers.get("X-ClickHouse-Exception-Code") == code
+    assert server.ask(f"SELECT * FROM {table}") == "ok"
+
+
 def test_a_body_too_large_is_refused(server: Server) -> None:
     chunks = (b"x" * (1 << 20) for _ in range(MAX_BODY // (1 << 20) + 1))
     refused = server.http.post("/", content=chunks)
@@ -369,13 +385,18 @@ def test_the_result_format_is_found(sql: str, expected: str) -> None:
         (b"INSERT INTO t FORMAT CSV\n1;2\n", b"INSERT INTO t ", "CSV", b"1;2\n"),
         (b"insert into t(values) format TSV\r\n\n\x00", b"insert into t(values) ", "TSV", b"\n\0"),
         (b"INSERT INTO x.values VALUES (';')", b"INSERT INTO x.values ", "Values", b" (';')"),
-        (b"INSERT INTO t SETTINGS a = 1 FORMAT X", b"INSERT INTO t SETTINGS a = 1 ", "X", b""),
+        (b"INSERT INTO t FORMAT X", b"INSERT INTO t ", "X", b""),
     ],
 )
 def test_rows_are_cut_off_an_insert(sql: bytes, head: bytes, format_: str, data: bytes) -> None:
     statement = parse(sql, "TSV")
     assert statement.rows is not None
     assert (statement.sql, statement.format, bytes(statement.rows)) == (head, format_, data)
+
+
+def test_settings_of_an_insert_are_cut_off_too() -> None:
+    statement = parse(b"INSERT INTO settings(a) SETTINGS a = 1 FORMAT X", "TSV")
+    assert (statement.sql, statement.settings) == (b"INSERT INTO settings(a) ", b"SETTINGS a = 1 ")
 
 
 def test_settings_are_quoted() -> None:
