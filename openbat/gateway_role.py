@@ -34,6 +34,8 @@ from schemas import sizes, topics
 log = structlog.get_logger()
 
 READY_TIMEOUT_SECONDS = 2.0
+CONNECT_SECONDS = 3.0
+"""How long a gateway may connect before it answers, with 503 where it has not succeeded."""
 SHUTDOWN_SECONDS = 10
 LONGEST_WAIT_AT_SHUTDOWN_SECONDS = 5.0
 """After it, who still waits for an exact count is given the provisional one."""
@@ -82,6 +84,9 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         connecting = asyncio.create_task(_or_exit(self._connect_when_possible()))
+        # No connection is accepted before this yields. One that waits is better off than one that
+        # is refused, and others may share the socket.
+        await asyncio.wait({connecting}, timeout=CONNECT_SECONDS)
         yield
         connecting.cancel()
         await self._exits.aclose()

@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import os
-import resource
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import clickhouse_connect
@@ -78,6 +77,21 @@ class Rig:
             f"WHERE startsWith(external_conversation_id, '{name}-')"
         )
         return int((await asyncio.to_thread(self.stack.sql, query))[0]["rows"])
+
+    @contextlib.asynccontextmanager
+    async def table_setting(self, setting: str) -> AsyncIterator[None]:
+        """Give the table of messages a setting, `name=value`, for as long as the block lasts."""
+        await self._run_sql(f"ALTER TABLE openbat.message_rows MODIFY SETTING {setting}")
+        try:
+            yield
+        finally:
+            name = setting.partition("=")[0]
+            await self._run_sql(f"ALTER TABLE openbat.message_rows RESET SETTING {name}")
+
+    async def _run_sql(self, statement: str) -> None:
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(self.stack.state["clickhouse_url"], content=statement)
+        assert answer.status_code == 200, answer.text
 
     async def start_broker(self) -> None:
         await asyncio.to_thread(self.broker.start)
@@ -153,17 +167,6 @@ def rss_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
-
-
-@contextlib.contextmanager
-def full_disk(pid: int) -> Iterator[None]:
-    """Let a process write no file beyond a few bytes: what it meets on a full disk."""
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (16, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
 def judge(report: Report, figures: list[Figure]) -> None:

@@ -18,7 +18,7 @@ GROWTH_MIB = 64.0
 async def test_without_kafka_captures_are_refused_and_none_is_lost(
     rig: Rig, full: bool, report: Report
 ) -> None:
-    away_seconds = 60.0 if full else 7.0
+    away_seconds = 60.0 if full else 4.0
     gateway = rig.roles["gateway"].pid
     async with rig.load("broker", clients=200, pause_seconds=0.5) as load:
         await load.exact_everywhere(time.monotonic(), 30)
