@@ -3,19 +3,23 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 import structlog
 import uvloop
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from openbat import notify
-from openbat.kafka import captures_partitions, start_producer
+from openbat.kafka import TopicsError, captures_partitions, start_producer
 from openbat.metrics import Metrics
+from openbat.patience import until_it_answers
 from openbat.settings import Settings
 from schemas import sizes, topics
 from sinks.writer import ClickHouseWriter
@@ -31,6 +35,10 @@ log = structlog.get_logger()
 
 MAX_SLOTS = 64
 STOP_SECONDS = 2.0
+CONNECT_SECONDS = 10
+INSERT_SECONDS = 30
+"""How long ClickHouse may say nothing to an insert. After it the connection is given up, as open
+but dead, and the insert is repeated: one that had arrived after all is absorbed by the table."""
 GULPS_IN_FLIGHT = 16
 """Per partition; a gulp is what a lane hands on at once, 1 MiB as a rule."""
 
@@ -74,19 +82,23 @@ def run_clickhouse(settings: Settings) -> None:
 
 
 async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_stop_signal(os._exit, 0)  # until there is something to drain
     bootstrap = settings.kafka_bootstrap
-    partitions = await captures_partitions(bootstrap)
+    partitions = await until_it_answers(
+        "Kafka", (KafkaError, TopicsError), lambda: captures_partitions(bootstrap)
+    )
     metrics = Metrics()
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
     with slot(settings.data_dir, role) as (directory, identity):
-        producer = await start_producer(bootstrap, sizes.CHANGELOG_BATCH)
+        producer = await until_it_answers(
+            "Kafka", (KafkaError,), lambda: start_producer(bootstrap, sizes.CHANGELOG_BATCH)
+        )
         app = make_app(group, bootstrap, partitions, directory, identity)
-        build(app, settings, producer, partitions, DeadLetters(producer, metrics.dead_letter))
+        dead_letters = DeadLetters(producer, metrics.dead_letter)
+        await build(app, settings, producer, partitions, dead_letters)
+        stop = asyncio.Event()
+        _on_stop_signal(stop.set)
 
         def on_ready() -> None:
             notify.ready()
@@ -98,7 +110,12 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
 
-def _conversations(
+def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, callback, *arguments)
+
+
+async def _conversations(
     app: WorkerApp, _settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
 ) -> None:
     table = ConversationsTable(
@@ -119,13 +136,30 @@ def _conversations(
     app.on_given_up.append(table.forget_positions)
 
 
-def _clickhouse(
+async def _clickhouse(
     app: WorkerApp, settings: Settings, _producer: Any, _partitions: int, dead_letters: DeadLetters
 ) -> None:
-    client = clickhouse_connect.get_client(
-        dsn=settings.clickhouse_url, autogenerate_session_id=False
+    writer = await until_it_answers(
+        "ClickHouse",
+        (ClickHouseError,),
+        lambda: asyncio.to_thread(_connect_writer, settings.clickhouse_url),
     )
-    agent = ClickHouseAgent(ClickHouseWriter(client), dead_letters)
+    agent = ClickHouseAgent(writer, dead_letters)
     add_agent(app, topics.MESSAGES, agent.process)
     app.add_future(agent.run())
     app.drained = agent.drained
+
+
+def _connect_writer(url: str) -> ClickHouseWriter:
+    """Connect to ClickHouse. Raises ClickHouseError where it is away or lacks the tables."""
+    client = clickhouse_connect.get_client(
+        dsn=url,
+        autogenerate_session_id=False,
+        connect_timeout=CONNECT_SECONDS,
+        send_receive_timeout=INSERT_SECONDS,
+    )
+    try:
+        return ClickHouseWriter(client)
+    except BaseException:
+        client.close()
+        raise

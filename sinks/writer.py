@@ -21,7 +21,7 @@ from sinks.rows import (
 
 log = structlog.get_logger()
 
-LONGEST_RETRY_WAIT_SECONDS = 10
+LONGEST_RETRY_WAIT_SECONDS = 5
 
 ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 469, 691})
 """ClickHouse's error codes that speak of a row's data: a value that can't be parsed, converted or
