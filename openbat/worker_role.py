@@ -23,6 +23,7 @@ from streams.clickhouse import ClickHouseAgent
 from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.lanes import Lanes
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable
 from streams.window import Windows
 
@@ -100,7 +101,8 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
     )
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)
-    agent = ConversationsAgent(table, producer, DeadLetters(producer), windows)
+    sweeper = Sweeper(table)
+    agent = ConversationsAgent(table, producer, DeadLetters(producer), windows, sweeper)
     lanes = Lanes(agent.process, exit_now)
     add_agent(app, topics.CAPTURES, lanes.put)
 
@@ -110,7 +112,7 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
         await windows.close()
 
     app.drained = drained
-    app.on_given_up.append(table.forget_positions)
+    app.on_given_up += [table.forget_positions, sweeper.start_over]
 
 
 def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:

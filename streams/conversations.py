@@ -22,6 +22,7 @@ from schemas.records import (
 from streams.apply import apply_record, batches, needed_keys
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable
 from streams.window import Windows
 
@@ -38,11 +39,13 @@ class ConversationsAgent:
         producer: AIOKafkaProducer,
         dead_letters: DeadLetters,
         windows: Windows,
+        sweeper: Sweeper,
     ) -> None:
         self._table = table
         self._producer = producer
         self._dead_letters = dead_letters
         self._windows = windows
+        self._sweeper = sweeper
 
     async def process(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records, in order.
@@ -55,7 +58,8 @@ class ConversationsAgent:
         written: list[Acknowledged] = []
         changes: list[Change] = []
         items: list[AnalysisItem] = []
-        local: dict[bytes, bytes] = {}
+        local: dict[bytes, bytes | None] = {}
+        record_time = 0
         entries: list[ChangelogEntry] = []
         for offset, value, _ in records:
             try:
@@ -64,6 +68,7 @@ class ConversationsAgent:
                 written.append(await self._dead_letter(value, error, partition, offset, -1))
                 continue
             captures = await self._decode(record, partition, offset, written)
+            record_time = max(record_time, *(c.received_at for c in captures if c), 0)
             known = self._table.read(partition, needed_keys(captures))
             applied = apply_record(captures, record.generation, offset, known)
             self._table.stage(partition, applied.local)
@@ -77,12 +82,15 @@ class ConversationsAgent:
                     topics.REPLIES, replies_codec.encode(reply), partition=record.reply_partition
                 )
             )
+        swept = self._sweeper.sweep(partition, record_time)
+        local |= swept.local
+        entries += swept.changelog
         changelog = await self._send_changelog(partition, entries)
         written += [sent for sent, _ in changelog]
         written += await self._send_outputs(partition, changes, items)
 
         def done() -> None:
-            if changelog:
+            if changelog or local:
                 acknowledged = [(sent.result().offset, count) for sent, count in changelog]
                 self._table.commit(partition, local, acknowledged)
             for _, _, ack in records:

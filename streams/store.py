@@ -11,7 +11,7 @@ from typing import Any
 import rocksdict
 from faust.stores.rocksdb import Store
 
-from streams.entries import STATE, replay_entry, state_key
+from streams.entries import replay_entry
 
 BLOCK_CACHE_BYTES = 128 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 64 * 1024 * 1024
@@ -57,6 +57,17 @@ class ConversationStore(Store):  # type: ignore[misc]
         found: list[bytes | None] = self._db_for_partition(partition).get(keys)
         return found
 
+    def scan(
+        self, partition: int, start: bytes, end: bytes, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Return entries from a key on, up to an end that is left out, in the order of keys."""
+        found: list[tuple[bytes, bytes]] = []
+        for key, value in self._db_for_partition(partition).items(from_key=start):
+            if len(found) == limit or key >= end:
+                break
+            found.append((key, value))
+        return found
+
     def write(self, partition: int, entries: Mapping[bytes, bytes | None], offset: int) -> None:
         """Write entries, and the changelog offset that they reach, atomically."""
         batch = rocksdict.WriteBatch(raw_mode=True)
@@ -74,22 +85,17 @@ class ConversationStore(Store):  # type: ignore[misc]
         to_key: Callable[[Any], Any],
         to_value: Callable[[Any], Any],
     ) -> None:
-        """Apply changelog entries at recovery, the highest revision of a state winning."""
+        """Apply changelog entries at recovery: the highest revision of a state wins."""
         by_partition: dict[int, list[Any]] = {}
         for event in batch:
             by_partition.setdefault(event.message.partition, []).append(event.message)
         for partition, messages in by_partition.items():
             entries: dict[bytes, bytes | None] = {}
-            for message in messages:
-                revision = 0
-                if message.key[:1] == STATE:
-                    revision = self._newest_revision(partition, message.key, entries)
-                entries.update(replay_entry(message.key, message.value, revision))
-            self.write(partition, entries, max(message.offset for message in messages))
+            stored = self._db_for_partition(partition).get
 
-    def _newest_revision(
-        self, partition: int, changelog_key: bytes, entries: Mapping[bytes, bytes | None]
-    ) -> int:
-        key = state_key(changelog_key[1:17])
-        entry = entries[key] if key in entries else self._db_for_partition(partition).get(key)
-        return int.from_bytes(entry[:8]) if entry else 0
+            def known(key: bytes, entries: Any = entries, stored: Any = stored) -> Any:
+                return entries[key] if key in entries else stored(key)
+
+            for message in messages:
+                entries.update(replay_entry(message.key, message.value, known))
+            self.write(partition, entries, max(message.offset for message in messages))

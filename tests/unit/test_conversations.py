@@ -22,6 +22,7 @@ from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.entries import changelog_ids_key, changelog_state_key, id_part, message_prefix
 from streams.lanes import Received
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable, SecondWriterError
 from streams.window import Windows
 from tests.unit.fakes import Failures, FakeProducer, Sent, settled
@@ -51,7 +52,11 @@ class Worker:
         self.failures = Failures()
         self.windows = Windows(10, self.failures)
         self.agent = ConversationsAgent(
-            self.table, self.producer, DeadLetters(self.producer), self.windows
+            self.table,
+            self.producer,
+            DeadLetters(self.producer),
+            self.windows,
+            Sweeper(self.table),
         )
         self.acked: list[int] = []
 
