@@ -20,6 +20,8 @@ from schemas.chatbots import (
     chatbot_codec,
 )
 
+MAX_CHATBOTS = 100_000
+MAX_SCHEMA_FIELDS, MAX_FIELD_NAME = 1_000, 255
 FOREVER = "forever"
 FIELD_TYPES: tuple[FieldType, ...] = ("string", "number", "boolean")
 
@@ -64,6 +66,8 @@ async def create(bootstrap: str, name: str, key: str) -> Chatbot:
     def change(registry: Registry) -> Entries:
         if any(known.name == name for known in registry.chatbots()):
             raise ChatbotError(f"there is a chatbot {name!r} already")
+        if len(registry.chatbots()) >= MAX_CHATBOTS:
+            raise ChatbotError(f"there are {MAX_CHATBOTS} chatbots: every gateway holds them all")
         return [_entry(chatbot)]
 
     await edit_registry(bootstrap, change)
@@ -92,6 +96,10 @@ def with_schema(chatbot: Chatbot, types: Mapping[str, str]) -> Chatbot:
         if not matching:
             raise ChatbotError(f"{name}={wanted}: expected a type of {', '.join(FIELD_TYPES)}")
         schema[name] = matching[0]
+    if len(schema) > MAX_SCHEMA_FIELDS or any(len(name) > MAX_FIELD_NAME for name in schema):
+        raise ChatbotError(
+            f"a schema takes {MAX_SCHEMA_FIELDS} fields, of names of {MAX_FIELD_NAME} characters"
+        )
     return replace(chatbot, schema=schema)
 
 

@@ -18,6 +18,8 @@ WRITE_BUFFERS_BYTES = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 MAX_WAL_BYTES = 64 * 1024 * 1024
 MAX_OPEN_FILES = 256
+LOG_BYTES = 8 * 1024 * 1024
+LOG_FILES = 4
 BLOOM_BITS_PER_KEY = 10
 
 
@@ -47,6 +49,9 @@ class ConversationStore(Store):  # type: ignore[misc]
         options.set_write_buffer_size(WRITE_BUFFER_BYTES)
         options.set_max_total_wal_size(MAX_WAL_BYTES)
         options.set_max_open_files(MAX_OPEN_FILES)
+        # RocksDB's own log: its defaults are a thousand files of any size.
+        options.set_max_log_file_size(LOG_BYTES)
+        options.set_keep_log_file_num(LOG_FILES)
         self._options = options
 
     def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
