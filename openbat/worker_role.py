@@ -82,7 +82,7 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
     partitions = await captures_partitions(bootstrap)
     with slot(settings.data_dir, role) as (directory, identity):
         producer = await start_producer(bootstrap, sizes.CHANGELOG_BATCH)
-        app = make_app(group, bootstrap, partitions, directory, identity)
+        app = make_app(group, bootstrap, partitions, directory, identity, settings.standby_replicas)
         build(app, settings, producer, partitions)
 
         def on_ready() -> None:
