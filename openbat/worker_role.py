@@ -97,7 +97,11 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
 
 def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partitions: int) -> None:
     table = ConversationsTable(
-        app, name=topics.CONVERSATIONS_TABLE, partitions=partitions, beacon=app.tables.beacon
+        app,
+        exit_now,
+        name=topics.CONVERSATIONS_TABLE,
+        partitions=partitions,
+        beacon=app.tables.beacon,
     )
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)

@@ -6,7 +6,7 @@ store, so that the next record already reads them.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import faust
@@ -25,8 +25,11 @@ class SecondWriterError(Exception):
 class ConversationsTable(faust.Table):  # type: ignore[misc]
     """Entries by partition: read through `read`, staged by `stage`, made durable by `commit`."""
 
-    def __init__(self, app: faust.App, **kwargs: Any) -> None:
+    def __init__(
+        self, app: faust.App, on_failure: Callable[[BaseException], None], **kwargs: Any
+    ) -> None:
         super().__init__(app, key_type=bytes, value_type=bytes, **kwargs)
+        self._on_failure = on_failure
         self._staged: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         self._next_offset: dict[int, int] = {}
 
@@ -100,6 +103,16 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
         for key, entry in entries.items():
             if entry is not None and staged.get(key) is entry:
                 del staged[key]
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Apply changelog entries at recovery.
+
+        Faust logs what goes wrong here, and tries again for ever; `on_failure` is called instead.
+        """
+        try:
+            super().apply_changelog_batch(batch)
+        except Exception as error:  # noqa: BLE001 - a table that lacks an entry may not be used
+            self._on_failure(error)
 
     def forget_positions(self) -> None:
         """Start anew after a rebalance: what was staged is written, or will be replayed."""

@@ -13,7 +13,7 @@ from tests.soak.memory import MIB, Memory
 from tests.stack import ROOT, local_stack, process
 
 CLIENTS = 32
-FULL_SECONDS, SHORT_SECONDS = 1200, 24
+FULL_SECONDS, SHORT_SECONDS = 1200, 12
 SAMPLE_SECONDS = {True: 5.0, False: 1.0}
 OURS = ("gateway", "conversations", "clickhouse")
 GROWTH, GROWTH_BYTES = 0.10, 32 * MIB
