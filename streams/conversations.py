@@ -68,7 +68,7 @@ class ConversationsAgent:
                 written.append(await self._dead_letter(value, error, partition, offset, -1))
                 continue
             captures = await self._decode(record, partition, offset, written)
-            record_time = max(record_time, *(c.received_at for c in captures if c), 0)
+            record_time = max([record_time, *[each.received_at for each in captures if each]])
             known = self._table.read(partition, needed_keys(captures))
             applied = apply_record(captures, record.generation, offset, known)
             self._table.stage(partition, applied.local)

@@ -5,14 +5,15 @@ same messages new, however much of what came after it the table already knows.
 """
 
 from collections.abc import Mapping, MutableMapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from schemas.positions import POSITION_BYTES
 from schemas.records import Captured, CapturedMessage
 from streams.entries import id_part, message_prefix
 
 
-class Deduplicated(NamedTuple):
+class Deduplicated(Struct, gc=False):
     """What is new in a capture.
 
     Attributes:
