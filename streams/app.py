@@ -21,6 +21,7 @@ from schemas import sizes
 from streams.consumer import Positions, RewindingTransport
 from streams.continuity import Continuity
 from streams.lanes import Received
+from streams.recovery import RestartingTableManager
 
 log = structlog.get_logger()
 
@@ -110,6 +111,7 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=True,
+        TableManager=RestartingTableManager,
         table_standby_replicas=standby_replicas,
         stream_buffer_maxsize=RECORDS_BUFFERED,
         consumer_auto_offset_reset="earliest",
@@ -187,16 +189,17 @@ async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None])
 async def _work(app: WorkerApp, on_ready: Callable[[], None]) -> None:
     """Start the app, say when it is ready, and return when it has crashed."""
     await app.start()
-    # Faust has no events for these two. With more workers than partitions, some have none.
-    while not (app.tables.actives_ready or app.unassigned):  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
-    on_ready()
-    copied = False
+    ready = copied = False
+    # Faust has no events for these.
     while app.crash_reason is None:
-        if copied != _has_copied(app):
+        # With more workers than partitions, some have none.
+        if not ready and (app.tables.actives_ready or app.unassigned):
+            ready = True
+            on_ready()
+        if ready and copied != _has_copied(app):
             copied = not copied
             log.info("standby copies are up to date" if copied else "standby copies are behind")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
 
 
 def _has_copied(app: WorkerApp) -> bool:
