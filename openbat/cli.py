@@ -186,7 +186,7 @@ def list_() -> None:
 @chatbots.command()
 def show(name: Name) -> None:
     """Show one chatbot."""
-    from openbat.chatbots import find
+    from openbat.chatbots import FOREVER, find
     from openbat.kafka import read_registry
 
     bot = find(run(read_registry(bootstrap())), name)
@@ -199,9 +199,10 @@ def show(name: Name) -> None:
         "schema": " ".join(f"{field}={kind}" for field, kind in bot.schema.items()) or "(empty)",
         "rate-limit": bot.settings.rate_limit or "(the gateway's default)",
         "analysis": "on" if bot.settings.analysis else "off",
+        "remember-ids": f"{bot.settings.remember_days or FOREVER}",
     }
     for title, value in rows.items():
-        typer.echo(f"{title:<11} {value}")
+        typer.echo(f"{title:<12} {value}")
 
 
 @chatbots.command("rotate-key")
@@ -248,7 +249,10 @@ def set_schema(
 def set_(
     name: Name,
     values: Annotated[
-        list[str], typer.Argument(help="rate-limit=600/minute|off|default analysis=on|off")
+        list[str],
+        typer.Argument(
+            help="rate-limit=600/minute|off|default analysis=on|off remember-ids=DAYS|forever"
+        ),
     ],
 ) -> None:
     """Change a chatbot's settings."""

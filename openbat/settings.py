@@ -65,6 +65,10 @@ class Settings(Struct, frozen=True):
             description="`openbat migrate`: copies of each topic; under 3 a lost disk loses data."
         ),
     ] = 3
+    standby_replicas: Annotated[
+        Annotated[int, Meta(ge=0, le=8)],
+        Meta(description="Conversations workers that keep a copy of each partition's table."),
+    ] = 0
     reply_timeout_seconds: Annotated[
         Seconds, Meta(description="How long a gateway waits for the exact count.")
     ] = 1.0

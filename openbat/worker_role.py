@@ -28,6 +28,7 @@ from streams.clickhouse import ClickHouseAgent
 from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.lanes import Lanes
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable
 from streams.window import Windows
 
@@ -94,7 +95,7 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
         producer = await until_it_answers(
             "Kafka", (KafkaError,), lambda: start_producer(bootstrap, sizes.CHANGELOG_BATCH)
         )
-        app = make_app(group, bootstrap, partitions, directory, identity)
+        app = make_app(group, bootstrap, partitions, directory, identity, settings.standby_replicas)
         dead_letters = DeadLetters(producer, metrics.dead_letter)
         await build(app, settings, producer, partitions, dead_letters)
         stop = asyncio.Event()
@@ -119,11 +120,16 @@ async def _conversations(
     app: WorkerApp, _settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
 ) -> None:
     table = ConversationsTable(
-        app, name=topics.CONVERSATIONS_TABLE, partitions=partitions, beacon=app.tables.beacon
+        app,
+        exit_now,
+        name=topics.CONVERSATIONS_TABLE,
+        partitions=partitions,
+        beacon=app.tables.beacon,
     )
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)
-    agent = ConversationsAgent(table, producer, dead_letters, windows)
+    sweeper = Sweeper(table)
+    agent = ConversationsAgent(table, producer, dead_letters, windows, sweeper)
     lanes = Lanes(agent.process, exit_now)
     add_agent(app, topics.CAPTURES, lanes.put)
 
@@ -133,7 +139,7 @@ async def _conversations(
         await windows.close()
 
     app.drained = drained
-    app.on_given_up.append(table.forget_positions)
+    app.on_given_up += [table.forget_positions, sweeper.start_over]
 
 
 async def _clickhouse(

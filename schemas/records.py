@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.capture import MAX_DEPTH, MAX_MESSAGES, Role
+from schemas.chatbots import MAX_REMEMBER_DAYS
 from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
 from schemas.times import FIRST_INSTANT, LAST_INSTANT
@@ -26,6 +27,8 @@ from schemas.topics import REPLY_PARTITIONS
 Uuid = Annotated[bytes, Meta(min_length=UUID_BYTES, max_length=UUID_BYTES)]
 SentAt = Annotated[int, Meta(ge=FIRST_INSTANT, le=LAST_INSTANT)]
 ReceivedAt = Annotated[int, Meta(ge=0, le=LAST_INSTANT)]
+RememberDays = Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)]
+"""How long message ids are remembered after a conversation's last change; 0 is for ever."""
 
 Fields = dict[str, dict[str, Any]]
 """What is known about a conversation: `user`, `organization`, `session` and `custom`, each an
@@ -56,6 +59,7 @@ class Captured(Struct, array_like=True):
     analysis: bool
     messages: Annotated[list[CapturedMessage], Meta(max_length=MAX_MESSAGES)]
     fields: Fields
+    remember_days: RememberDays = 0
 
 
 class CapturesRecord(Struct, array_like=True):
@@ -104,7 +108,8 @@ class ConversationState(Struct, array_like=True):
     """All that is known of a conversation, but its messages and their ids.
 
     `position` is that of the last capture that changed it. `revision` grows with every change,
-    also where the state was lost in between.
+    also where the state was lost in between. `remember_days` is that capture's; message ids
+    introduced before the position `forgotten_before` are forgotten.
     """
 
     chatbot_id: Uuid
@@ -118,6 +123,8 @@ class ConversationState(Struct, array_like=True):
     created_at: int
     updated_at: int
     fields: Fields
+    remember_days: int = 0
+    forgotten_before: int = 0
 
 
 class Change(Struct, array_like=True):

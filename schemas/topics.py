@@ -43,6 +43,13 @@ def _deleted_after(milliseconds: int, max_message_bytes: int = sizes.TOPIC) -> d
     }
 
 
+_CAPTURES = {
+    # Retention takes whole segments: closed twice a day, none is kept for a day too long.
+    "segment.ms": str(_DAY // 2),
+    # A gateway whose clock runs ahead is refused, before it could have ids swept too early.
+    "message.timestamp.after.max.ms": str(_HOUR),
+}
+
 _COMPACTED = {
     "cleanup.policy": "compact",
     "max.message.bytes": str(sizes.TOPIC),
@@ -50,7 +57,7 @@ _COMPACTED = {
 }
 
 TOPICS = (
-    Topic(CAPTURES, None, _deleted_after(7 * _DAY)),
+    Topic(CAPTURES, None, _deleted_after(7 * _DAY) | _CAPTURES),
     Topic(CONVERSATIONS_CHANGELOG, None, _COMPACTED),
     Topic(MESSAGES, None, _deleted_after(7 * _DAY)),
     Topic(ANALYSIS, None, _deleted_after(7 * _DAY)),

@@ -26,11 +26,14 @@ from streams.deduplicate import message_keys, new_messages
 from streams.entries import (
     changelog_ids_key,
     changelog_state_key,
+    due_key,
     introduced_codec,
+    introduced_key,
     local_state,
     state_codec,
     state_key,
 )
+from streams.forgetting import forgotten_before
 from streams.upsert import upsert
 
 T = TypeVar("T")
@@ -95,6 +98,7 @@ def apply_record(
     conversations: dict[bytes, _Conversation] = {}
     local: dict[bytes, bytes] = {}
     changelog: list[tuple[bytes, bytes | None]] = []
+    gone: dict[bytes, None] = {}
     for index, captured in enumerate(captures):
         if captured is None:
             results.append(CaptureResult(None))
@@ -106,7 +110,8 @@ def apply_record(
                 None if entry is None else state_codec.decode(entry[8:])
             )
         position = capture_position(generation, offset, index)
-        fresh, brought = new_messages(captured, position, known, local)
+        forgotten = forgotten_before(conversation.state, captured, position)
+        found = new_messages(captured, position, known, local, forgotten)
         new = [
             NewMessage(
                 message.id,
@@ -116,12 +121,14 @@ def apply_record(
                 captured.received_at,
                 position + at,
             )
-            for at, message in fresh
+            for at, message in found.messages
         ]
-        if brought:
+        if found.brought:
             key = changelog_ids_key(captured.conversation_id, position)
-            changelog.append((key, introduced_codec.encode(brought)))
-        state, left_out = upsert(conversation.state, captured, position, new)
+            changelog.append((key, introduced_codec.encode(found.brought)))
+        for replaced in found.replaced:
+            gone[introduced_key(captured.conversation_id, replaced)] = None
+        state, left_out = upsert(conversation.state, captured, position, new, forgotten)
         # A capture that the state already applied is a replay: its outputs may have been lost.
         conversation.touched |= state is not conversation.state or state.position >= position
         conversation.state = state
@@ -145,11 +152,15 @@ def apply_record(
         if conversation.state is not conversation.stored:
             revision = conversation.state.revision
             local[state_key(conversation_id)] = local_state(revision, encoded_state)
+            if conversation.state.remember_days:
+                local[due_key(conversation.state)] = b""
             changelog.append((changelog_state_key(conversation_id, revision), encoded_state))
             if conversation.stored is not None:
                 # After the newer revision, so that no moment has neither.
                 stored_revision = conversation.stored.revision
                 changelog.append((changelog_state_key(conversation_id, stored_revision), None))
+    # After the state that forgot them.
+    changelog.extend(gone.items())
     return Applied(results, messages, analysis, local, changelog)
 
 

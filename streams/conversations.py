@@ -23,6 +23,7 @@ from schemas.records import (
 from streams.apply import apply_record, batches, failing, needed_keys
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable
 from streams.window import Windows
 
@@ -39,11 +40,13 @@ class ConversationsAgent:
         producer: AIOKafkaProducer,
         dead_letters: DeadLetters,
         windows: Windows,
+        sweeper: Sweeper,
     ) -> None:
         self._table = table
         self._producer = producer
         self._dead_letters = dead_letters
         self._windows = windows
+        self._sweeper = sweeper
 
     async def process(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records, in order.
@@ -56,7 +59,8 @@ class ConversationsAgent:
         written: list[Acknowledged] = []
         changes: list[Change] = []
         items: list[AnalysisItem] = []
-        local: dict[bytes, bytes] = {}
+        local: dict[bytes, bytes | None] = {}
+        record_time = 0
         entries: list[ChangelogEntry] = []
         for offset, value, _ in records:
             try:
@@ -66,6 +70,7 @@ class ConversationsAgent:
                 written.append(await self._dead_letter("undecodable_record", error, source, value))
                 continue
             captures = await self._decode(record, partition, offset, written)
+            record_time = max([record_time, *[each.received_at for each in captures if each]])
             known = self._table.read(partition, needed_keys(captures))
             try:
                 applied = apply_record(captures, record.generation, offset, known)
@@ -89,12 +94,15 @@ class ConversationsAgent:
                     topics.REPLIES, replies_codec.encode(reply), partition=record.reply_partition
                 )
             )
+        swept = self._sweeper.sweep(partition, record_time)
+        local |= swept.local
+        entries += swept.changelog
         changelog = await self._send_changelog(partition, entries)
         written += [sent for sent, _ in changelog]
         written += await self._send_outputs(partition, changes, items)
 
         def done() -> None:
-            if changelog:
+            if changelog or local:
                 acknowledged = [(sent.result().offset, count) for sent, count in changelog]
                 self._table.commit(partition, local, acknowledged)
             for _, _, ack in records:

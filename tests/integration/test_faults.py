@@ -214,6 +214,7 @@ def test_migrate_changes_nothing_twice_and_refuses_another_partition_count(stack
         (("chatbots", "set", "demo", "rate-limit=fast"), "600/minute"),
         (("chatbots", "set-schema", "demo", "plan=text"), "string, number, boolean"),
         (("chatbots", "set", "demo", "rate-limit=0/minute"), "600/minute"),
+        (("chatbots", "set", "demo", "remember-ids=7"), "from 8 to 36500"),
         (("chatbots", "set-schema", "demo", "=string"), "name is missing"),
         (("chatbots", "create", " "), "printable"),
         (("import", "nowhere.jsonl"), "nowhere.jsonl can't be read"),

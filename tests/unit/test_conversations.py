@@ -25,6 +25,7 @@ from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.entries import changelog_ids_key, changelog_state_key, id_part, message_prefix
 from streams.lanes import Received
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable, SecondWriterError
 from streams.upsert import upsert
 from streams.window import Windows
@@ -56,7 +57,11 @@ class Worker:
         self.failures = Failures()
         self.windows = Windows(10, self.failures)
         self.agent = ConversationsAgent(
-            self.table, self.producer, DeadLetters(self.producer, lambda _: None), self.windows
+            self.table,
+            self.producer,
+            DeadLetters(self.producer, lambda _: None),
+            self.windows,
+            Sweeper(self.table),
         )
         self.acked: list[int] = []
 

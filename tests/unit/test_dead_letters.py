@@ -41,7 +41,7 @@ from schemas.records import (
 )
 from streams.apply import apply_record
 from tests.stack import free_port
-from tests.unit.test_golden import CAPTURED, NEW, RECORDS, STATE
+from tests.unit.test_golden import CAPTURED, NEW, NEWEST, STATE, path_of
 
 NOW = datetime(2025, 1, 31, 12, tzinfo=UTC)
 FRAME = encode(CAPTURED)
@@ -252,7 +252,7 @@ def test_of_a_whole_record_what_cant_be_decoded_remains() -> None:
 
 
 def test_a_record_of_messages_is_replayed_as_it_is() -> None:
-    value = RECORDS["messages-v1"].codec.encode(RECORDS["messages-v1"].value)
+    value = path_of(NEWEST["messages"]).read_bytes()
     replay = replay_of(letter("rejected_row", topics.MESSAGES), value, 1)
     assert (replay.value, replay.remaining) == (value, [])
 
@@ -287,7 +287,7 @@ def test_what_can_be_decoded_is_shown_as_json(value: bytes, expected: dict[str, 
 
 
 def test_messages_are_shown_with_their_names() -> None:
-    value = RECORDS["messages-v1"].codec.encode(RECORDS["messages-v1"].value)
+    value = path_of(NEWEST["messages"]).read_bytes()
     assert messages_codec.decode(value)
     change = json.loads(shown(value))[0]
     assert change["state"]["external_id"] == STATE.external_id

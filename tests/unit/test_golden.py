@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import gateway
 import schemas
@@ -77,6 +78,20 @@ STATE = ConversationState(
 )
 
 
+FORGETFUL = replace(CAPTURED, remember_days=30)
+FORGETFUL_STATE = replace(STATE, remember_days=36_500, forgotten_before=2**64 - 256)
+CHATBOT_ENTRY = Chatbot(
+    id="00010203-0405-0607-0809-0a0b0c0d0e0f",
+    name="Shop",
+    key_sha256=bytes(range(32)),
+    key_prefix="ob_live_012345",
+    created_at=datetime(2025, 1, 1, 12, 30, 0, 123456, tzinfo=UTC),
+    state="archived",
+    schema={"seats": "number", "vip": "boolean", "note": "string"},
+    settings=ChatbotSettings(rate_limit="600/minute", analysis=False),
+)
+
+
 def whole(shape: Any, *members: Any) -> Any:
     """Return a record whose parts are decoded, as `tests.upgrade.formats.read` gives it."""
     return shape(*members)
@@ -96,17 +111,17 @@ RECORDS = {
     "0.1.0/analysis": [whole(AnalysisItem, CHATBOT, CONVERSATION, NEW)],
     "0.1.0/changelog-state": STATE,
     "0.1.0/changelog-ids": [(0, b"msg_001"), (99, b"\xff" + bytes(16))],
-    "0.1.0/chatbots": Chatbot(
-        id="00010203-0405-0607-0809-0a0b0c0d0e0f",
-        name="Shop",
-        key_sha256=bytes(range(32)),
-        key_prefix="ob_live_012345",
-        created_at=datetime(2025, 1, 1, 12, 30, 0, 123456, tzinfo=UTC),
-        state="archived",
-        schema={"seats": "number", "vip": "boolean", "note": "string"},
-        settings=ChatbotSettings(rate_limit="600/minute", analysis=False),
-    ),
+    "0.1.0/chatbots": CHATBOT_ENTRY,
     "0.1.0/generation": Generation(3),
+    "0.2.0/captures": whole(CapturesRecord, 3, 31, [FORGETFUL, b"\xc1"]),
+    "0.2.0/messages": [
+        whole(Change, CONVERSATION, FORGETFUL_STATE, NEW),
+        whole(Change, CHATBOT, FORGETFUL_STATE, []),
+    ],
+    "0.2.0/changelog-state": FORGETFUL_STATE,
+    "0.2.0/chatbots": replace(
+        CHATBOT_ENTRY, settings=replace(CHATBOT_ENTRY.settings, remember_days=30)
+    ),
 }
 """Release by release, from the oldest on. A kind's newer record is the one before it with what is
 new in it, so that a release that knows nothing of that reads the older one."""
