@@ -11,6 +11,7 @@ from rich.console import Console
 
 from openbat import logs, settings
 from openbat.chatbots import ChatbotError
+from openbat.connection import Connection, UnreachableError, connection_of
 from openbat.kafka import TopicsError
 from openbat.settings import Settings, SettingsError
 
@@ -43,6 +44,7 @@ def main() -> None:
 def _mendable() -> tuple[type[Exception], ...]:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    from openbat.clickhouse import ClickHouseUnreachableError
     from openbat.importer import ImportStoppedError
     from openbat.local.jars import JarsError
     from openbat.local.java import KafkaSetupError
@@ -50,8 +52,9 @@ def _mendable() -> tuple[type[Exception], ...]:
     from openbat.local.supervisor import StartError
 
     return (
-        SettingsError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
+        SettingsError, UnreachableError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
         KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError,
+        ClickHouseUnreachableError,
     )  # fmt: skip
 
 
@@ -117,16 +120,13 @@ def local_clickhouse(fd: Fd = None) -> None:
 @app.command()
 def migrate() -> None:
     """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
-    import clickhouse_connect
-
+    from openbat.clickhouse import clickhouse_client
     from openbat.kafka import migrate_topics
     from sinks.migrate import migrate as migrate_clickhouse
 
     loaded = _located(settings.load())
-    made = _run(
-        migrate_topics(loaded.kafka_bootstrap, loaded.partitions, loaded.replication_factor)
-    )
-    client = clickhouse_connect.get_client(dsn=loaded.clickhouse_url)
+    made = _run(migrate_topics(connection_of(loaded), loaded.partitions, loaded.replication_factor))
+    client = clickhouse_client(loaded.clickhouse_url, loaded.clickhouse_ca_file)
     applied = migrate_clickhouse(client)
     client.close()
     typer.echo(f"topics made: {', '.join(made) or 'none'}")
@@ -169,7 +169,7 @@ def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> N
     from openbat.chatbots import new_key
 
     key = new_key()
-    _run(create_chatbot(_bootstrap(), name, key))
+    _run(create_chatbot(_connection(), name, key))
     typer.echo(key)
 
 
@@ -178,7 +178,7 @@ def list_() -> None:
     """List the chatbots: name, id, beginning of the key, state, when made."""
     from openbat.kafka import read_registry
 
-    found = _run(read_registry(_bootstrap())).chatbots()
+    found = _run(read_registry(_connection())).chatbots()
     width = max((len(bot.name) for bot in found), default=0)
     for bot in found:
         created = f"{bot.created_at:%Y-%m-%d %H:%M}"
@@ -191,7 +191,7 @@ def show(name: Name) -> None:
     from openbat.chatbots import find
     from openbat.kafka import read_registry
 
-    bot = find(_run(read_registry(_bootstrap())), name)
+    bot = find(_run(read_registry(_connection())), name)
     rows = {
         "name": bot.name,
         "id": bot.id,
@@ -215,7 +215,7 @@ def rotate_key(name: Name) -> None:
 
     loaded = settings.load()
     key = new_key()
-    bot = _run(update(_bootstrap(), name, lambda bot: with_key(bot, key)))
+    bot = _run(update(_connection(), name, lambda bot: with_key(bot, key)))
     running = state.read(loaded.data_dir)
     if running is not None and running.chatbot_id == bot.id and bot.name == DEMO:
         state.write_private(loaded.data_dir / "demo.key", key.encode() + b"\n")
@@ -229,7 +229,7 @@ def archive(name: Name) -> None:
 
     from openbat.chatbots import update
 
-    bot = _run(update(_bootstrap(), name, lambda bot: replace(bot, state="archived")))
+    bot = _run(update(_connection(), name, lambda bot: replace(bot, state="archived")))
     typer.echo(f"{bot.name} is archived")
 
 
@@ -242,7 +242,7 @@ def set_schema(
     from openbat.chatbots import update, with_schema
 
     types = _pairs(fields)
-    bot = _run(update(_bootstrap(), name, lambda bot: with_schema(bot, types)))
+    bot = _run(update(_connection(), name, lambda bot: with_schema(bot, types)))
     typer.echo(" ".join(f"{field}={kind}" for field, kind in bot.schema.items()))
 
 
@@ -257,7 +257,7 @@ def set_(
     from openbat.chatbots import update, with_settings
 
     changes = _pairs(values)
-    bot = _run(update(_bootstrap(), name, lambda bot: with_settings(bot, changes)))
+    bot = _run(update(_connection(), name, lambda bot: with_settings(bot, changes)))
     typer.echo(f"{bot.name}: {' '.join(f'{key}={value}' for key, value in changes.items())}")
 
 
@@ -285,11 +285,12 @@ def _located(loaded: Settings) -> Settings:
         kafka_bootstrap=running.kafka_bootstrap,
         clickhouse_url=running.clickhouse_url,
         replication_factor=1,
+        **{name: getattr(settings.Settings(), name) for name in settings.UNSECURED},
     )
 
 
-def _bootstrap() -> str:
-    return _located(settings.load()).kafka_bootstrap
+def _connection() -> Connection:
+    return connection_of(_located(settings.load()))
 
 
 def _run(task: Coroutine[Any, Any, T]) -> T:

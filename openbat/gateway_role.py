@@ -27,6 +27,7 @@ from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
 from openbat import __version__, notify
+from openbat.connection import UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
 from openbat.settings import Settings, SettingsError
 from schemas import sizes, topics
@@ -46,6 +47,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._connection = connection_of(settings)
         try:
             self._limits = RateLimits(settings.rate_limit_storage, settings.default_rate_limit)
         except (ConfigurationError, ImportError) as error:
@@ -81,7 +83,7 @@ class Gateway:
 
     async def _connect_when_possible(self) -> None:
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, TopicsError)),
+            retry=retry_if_exception_type((KafkaError, TopicsError, UnreachableError)),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_RETRY_WAIT_SECONDS),
             before_sleep=lambda state: log.warning(
                 "Kafka is not ready; trying again",
@@ -97,18 +99,18 @@ class Gateway:
 
     async def _connect(self, exits: contextlib.AsyncExitStack) -> None:
         settings = self._settings
-        bootstrap = settings.kafka_bootstrap
-        partitions = await captures_partitions(bootstrap)
+        connection = self._connection
+        partitions = await captures_partitions(connection)
 
         registry = Registry()
-        registry_reader = make_reader(bootstrap, "read_committed")
+        registry_reader = make_reader(connection, "read_committed")
         exits.push_async_callback(registry_reader.stop)
         await registry_reader.start()
         await read_to_end(registry_reader, registry)
 
         replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds)
         reply_partition = random.randrange(topics.REPLY_PARTITIONS)  # noqa: S311 - spreads load
-        replies_reader = make_reader(bootstrap)
+        replies_reader = make_reader(connection)
         exits.push_async_callback(replies_reader.stop)
         await replies_reader.start()
         own = TopicPartition(topics.REPLIES, reply_partition)
@@ -118,7 +120,7 @@ class Gateway:
         await replies_reader.position(own)
 
         publisher: Publisher[Expected] = Publisher(
-            lambda: start_producer(bootstrap, sizes.CAPTURES_RECORD),
+            lambda: start_producer(connection, sizes.CAPTURES_RECORD),
             replies.expect,
             partitions=partitions,
             generation=registry.generation,

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import structlog
 import uvloop
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
 
 from openbat import notify
+from openbat.clickhouse import clickhouse_client
+from openbat.connection import Connection, connection_of
 from openbat.kafka import captures_partitions, start_producer
 from openbat.settings import Settings
 from schemas import sizes, topics
@@ -64,6 +67,16 @@ def slot(data_dir: Path, role: str) -> Iterator[tuple[Path, str]]:
     raise RuntimeError(f"all {MAX_SLOTS} slots under {data_dir / 'workers'} are taken")
 
 
+def credentials(connection: Connection) -> CredentialsT | None:
+    """Return Faust's credentials for a connection, None where Kafka asks for none."""
+    if connection.sasl is not None:
+        mechanism, user, password = connection.sasl
+        return SASLCredentials(
+            username=user, password=password, ssl_context=connection.tls, mechanism=mechanism
+        )
+    return SSLCredentials(connection.tls) if connection.tls is not None else None
+
+
 def run_conversations(settings: Settings) -> None:
     uvloop.run(_run("conversations", topics.CONVERSATIONS_GROUP, settings, _conversations))
 
@@ -77,11 +90,18 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    bootstrap = settings.kafka_bootstrap
-    partitions = await captures_partitions(bootstrap)
+    connection = connection_of(settings)
+    partitions = await captures_partitions(connection)
     with slot(settings.data_dir, role) as (directory, identity):
-        producer = await start_producer(bootstrap, sizes.CHANGELOG_BATCH)
-        app = make_app(group, bootstrap, partitions, directory, identity)
+        producer = await start_producer(connection, sizes.CHANGELOG_BATCH)
+        app = make_app(
+            group,
+            connection.bootstrap,
+            partitions,
+            directory,
+            identity,
+            credentials(connection),
+        )
         build(app, settings, producer, partitions)
 
         def on_ready() -> None:
@@ -114,9 +134,7 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
 
 
 def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
-    client = clickhouse_connect.get_client(
-        dsn=settings.clickhouse_url, autogenerate_session_id=False
-    )
+    client = clickhouse_client(settings.clickhouse_url, settings.clickhouse_ca_file)
     agent = ClickHouseAgent(ClickHouseWriter(client), DeadLetters(producer))
     add_agent(app, topics.MESSAGES, agent.process)
     app.add_future(agent.run())

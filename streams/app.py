@@ -15,6 +15,7 @@ from typing import Any
 import faust
 import faust.streams
 import structlog
+from faust.types.auth import CredentialsT
 from mode.utils.queues import FlowControlEvent
 
 from schemas import sizes
@@ -75,7 +76,12 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
 
 def make_app(
-    group: str, bootstrap: str, partitions: int, directory: Path, instance_id: str
+    group: str,
+    bootstrap: str,
+    partitions: int,
+    directory: Path,
+    instance_id: str,
+    credentials: CredentialsT | None = None,
 ) -> WorkerApp:
     """Return the app of a worker.
 
@@ -85,6 +91,7 @@ def make_app(
         partitions: of the topics it reads, and so of its table.
         directory: this worker's own; its store lives there.
         instance_id: this worker's identity in the group, as stable as the directory.
+        credentials: what the brokers ask for, None for nothing.
 
     """
     if faust.streams._CStreamIterator is None:
@@ -95,6 +102,7 @@ def make_app(
     return WorkerApp(
         group,
         broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
+        broker_credentials=credentials,
         datadir=directory,
         store="rocksdb://",
         key_serializer="raw",
