@@ -137,11 +137,6 @@ def _explained(error: Exception) -> str:
             f"its certificate is not trusted ({error.verify_message}); OPENBAT_KAFKA_CA_FILE "
             "names who signed it"
         )
-    if isinstance(error, ssl.SSLError):
-        return (
-            f"TLS fails ({_reason(error)}); check OPENBAT_KAFKA_SECURITY_PROTOCOL, and "
-            "OPENBAT_KAFKA_CERT_FILE where the brokers ask for a client certificate"
-        )
     if isinstance(error, SaslAuthenticationFailed):
         return (
             "user or password is wrong; check OPENBAT_KAFKA_USERNAME, OPENBAT_KAFKA_PASSWORD and "
@@ -151,10 +146,13 @@ def _explained(error: Exception) -> str:
         return "it has not this mechanism enabled; check OPENBAT_KAFKA_SASL_MECHANISM"
     if isinstance(error, IllegalSaslStateError):
         return "it asks for no user here; check OPENBAT_KAFKA_SECURITY_PROTOCOL"
-    return (
-        f"{_reason(error)}; check OPENBAT_KAFKA_BOOTSTRAP, and OPENBAT_KAFKA_SECURITY_PROTOCOL "
-        "where it hangs up or says nothing"
-    )
+    if isinstance(error, ssl.SSLError | KafkaError | TimeoutError):
+        return (
+            f"it listens, but not for this ({_reason(error)}); check "
+            "OPENBAT_KAFKA_SECURITY_PROTOCOL, and OPENBAT_KAFKA_CERT_FILE where it asks for a "
+            "client certificate"
+        )
+    return f"{_reason(error)}; check OPENBAT_KAFKA_BOOTSTRAP"
 
 
 def _reason(error: Exception) -> str:

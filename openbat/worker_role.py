@@ -102,7 +102,11 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             identity,
             credentials(connection),
         )
-        build(app, settings, producer, partitions)
+        try:
+            build(app, settings, producer, partitions)
+        except BaseException:
+            await producer.stop()
+            raise
 
         def on_ready() -> None:
             notify.ready()
