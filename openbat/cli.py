@@ -122,15 +122,22 @@ def migrate() -> None:
     """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
     from openbat.clickhouse import clickhouse_client
     from openbat.kafka import migrate_topics
+    from sinks.migrate import grant
     from sinks.migrate import migrate as migrate_clickhouse
 
     loaded = _located(settings.load())
     made = _run(migrate_topics(connection_of(loaded), loaded.partitions, loaded.replication_factor))
     client = clickhouse_client(loaded.clickhouse_url, loaded.clickhouse_ca_file)
     applied = migrate_clickhouse(client)
+    refused = grant(client)
     client.close()
     typer.echo(f"topics made: {', '.join(made) or 'none'}")
     typer.echo(f"migrations applied: {', '.join(applied) or 'none'}")
+    typer.echo(
+        f"roles: not made, ClickHouse refuses: {refused}"
+        if refused
+        else "roles: openbat_writer, openbat_reader"
+    )
 
 
 @app.command("import")
