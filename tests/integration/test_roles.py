@@ -25,7 +25,7 @@ from tests.unit.test_sinks import batch_of, messages, record, state
 ACCESS_DENIED, NO_STORAGE, UNKNOWN_ROLE = 497, 514, 511
 
 _MAIN = """
-import functools, sys
+import sys
 from pathlib import Path
 import chdb
 from openbat.local.clickhouse import serve
