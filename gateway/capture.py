@@ -105,9 +105,10 @@ class CaptureEndpoint:
         if wanted.wait_seconds is not None:
             try:
                 async with asyncio.timeout(wanted.wait_seconds):
-                    return (await asyncio.shield(expected.results))[index]
+                    results = await asyncio.shield(expected.results)
             except TimeoutError:
                 return None
+            return results[index] if results else None
         if wanted.respond_async:
             return None
         if self._replies.is_late(expected.partition) and not expected.soon.done():

@@ -2,6 +2,10 @@
 
 A batch collects while the one before it is on its way, or for `linger_seconds` when none is, up
 to a byte limit: the busier a partition, the larger its records.
+
+Where the log is late, captures do not queue up to wait for it in vain. Once a capture of a
+partition has waited for the whole time-out, later ones are refused at once, but for one that finds
+out whether the log is back: the one that the producer still tries to send, or else the next.
 """
 
 import asyncio
@@ -21,6 +25,9 @@ log = structlog.get_logger()
 
 MAX_PENDING_BYTES = 64 * sizes.MIB
 """What may wait for acknowledgement in one gateway; beyond it a capture is answered with 503."""
+
+MAX_PENDING_CAPTURES = 10_000
+"""How many may wait for it: a request that waits takes memory beside its capture."""
 
 UNKNOWN_OFFSET = -1
 """What aiokafka gives where the broker took a record before, but no longer knows its offset."""
@@ -47,13 +54,22 @@ class _Batch(Generic[T]):
 
 
 class _Lane(Generic[T]):
-    """One partition: the batch that collects, and how many are on their way."""
+    """One partition: the batch that collects, and how many are on their way.
 
-    __slots__ = ("batch", "on_their_way")
+    `is_late` from when a capture was not acknowledged in time until one is acknowledged.
+    """
+
+    __slots__ = ("batch", "is_late", "on_their_way")
 
     def __init__(self) -> None:
         self.batch: _Batch[T] | None = None
         self.on_their_way = 0
+        self.is_late = False
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the log is late, and a capture waits already that will tell when it is back."""
+        return self.is_late and (self.batch is not None or self.on_their_way > 0)
 
 
 class Publisher(Generic[T]):
@@ -91,6 +107,7 @@ class Publisher(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._lanes: list[_Lane[T]] = [_Lane() for _ in range(partitions)]
         self._pending_bytes = 0
+        self._pending_captures = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -105,17 +122,22 @@ class Publisher(Generic[T]):
             (503) where the broker did not acknowledge in time.
 
         Raises:
-            RefusedError: 503, too much waits for acknowledgement already.
+            RefusedError: 503, too much waits for acknowledgement already, or the log is late.
 
         """
-        if self._pending_bytes + len(frame) > MAX_PENDING_BYTES:
+        if (
+            self._pending_bytes + len(frame) > MAX_PENDING_BYTES
+            or self._pending_captures == MAX_PENDING_CAPTURES
+        ):
             raise unavailable("overloaded", "Too many captures wait for the log: send it again.")
         partition = topics.partition_of(conversation_id, len(self._lanes))
         lane = self._lanes[partition]
+        if lane.is_shut:
+            raise unavailable("log_unavailable", "The log does not answer: send it again.")
         batch = lane.batch
         if batch is None:
             batch = lane.batch = _Batch(self._loop.create_future())
-            expire = self._loop.call_later(self._timeout_seconds, self._expire, lane, batch)
+            expire = self._loop.call_later(self._timeout_seconds, self._expire, partition, batch)
             batch.timers.append(expire)
             if not lane.on_their_way:
                 flush = self._loop.call_later(self._linger_seconds, self._flush, partition, batch)
@@ -124,6 +146,7 @@ class Publisher(Generic[T]):
         batch.frames.append(frame)
         batch.size += len(frame)
         self._pending_bytes += len(frame)
+        self._pending_captures += 1
         if batch.size >= sizes.BATCH or index + 1 == MAX_CAPTURES_PER_RECORD:
             self._flush(partition, batch)
         return batch.acknowledged, index
@@ -142,13 +165,17 @@ class Publisher(Generic[T]):
         if self._producer is not None:
             await self._stop(self._producer)
 
-    def _expire(self, lane: _Lane[T], batch: _Batch[T]) -> None:
+    def _expire(self, partition: int, batch: _Batch[T]) -> None:
+        lane = self._lanes[partition]
         batch.refuse(
             "not_confirmed", "The log did not confirm the capture in time: send it again unchanged."
         )
+        if not lane.is_late:
+            lane.is_late = True
+            log.warning("the log is late: captures are refused", partition=partition)
         if lane.batch is batch:
             lane.batch = None
-            self._pending_bytes -= batch.size
+            self._release(batch)
 
     def _flush(self, partition: int, batch: _Batch[T]) -> None:
         lane = self._lanes[partition]
@@ -164,6 +191,7 @@ class Publisher(Generic[T]):
         record = captures_codec.encode(
             CapturesRecord(self._generation, self._reply_partition, batch.frames)
         )
+        lane = self._lanes[partition]
         producer = None
         try:
             producer = await self._ready_producer()
@@ -175,6 +203,7 @@ class Publisher(Generic[T]):
             if producer is not None:
                 self._give_up(producer)
         else:
+            lane.is_late = False
             if not batch.acknowledged.done():
                 known = metadata.offset != UNKNOWN_OFFSET
                 batch.acknowledged.set_result(
@@ -183,11 +212,14 @@ class Publisher(Generic[T]):
         finally:
             for timer in batch.timers:
                 timer.cancel()
-            self._pending_bytes -= batch.size
-            lane = self._lanes[partition]
+            self._release(batch)
             lane.on_their_way -= 1
             if lane.batch is not None and not lane.on_their_way:
                 self._flush(partition, lane.batch)
+
+    def _release(self, batch: _Batch[T]) -> None:
+        self._pending_bytes -= batch.size
+        self._pending_captures -= len(batch.frames)
 
     async def _ready_producer(self) -> AIOKafkaProducer:
         async with self._starting:

@@ -28,7 +28,7 @@ class Expected:
     Attributes:
         partition: of the record.
         soon: the results, or None where they did not come within the default wait.
-        results: the results, whenever they come.
+        results: the results, whenever they come, or None where the gateway ends before.
         at: when it was asked for, in the loop's time.
 
     """
@@ -39,7 +39,7 @@ class Expected:
         self.partition = partition
         self.at = loop.time()
         self.soon: asyncio.Future[Results | None] = loop.create_future()
-        self.results: asyncio.Future[Results] = loop.create_future()
+        self.results: asyncio.Future[Results | None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -89,6 +89,16 @@ class Replies:
         self._parked[name] = self._loop.time(), reply.results
         if len(self._parked) > MAX_PARKED:
             del self._parked[next(iter(self._parked))]
+
+    def give_up(self) -> None:
+        """Tell all who wait that the results will not come."""
+        for expected in self._expected.values():
+            if expected.timer is not None:
+                expected.timer.cancel()
+            for future in (expected.soon, expected.results):
+                if not future.done():
+                    future.set_result(None)
+        self._expected.clear()
 
     def _settle(self, expected: Expected, results: Results) -> None:
         if expected.timer is not None:

@@ -18,12 +18,13 @@ class ClickHouseUnreachableError(Exception):
     """Raised when ClickHouse can't be reached; says why, and which variable to look at."""
 
 
-def clickhouse_client(url: str, ca_file: Path | None = None) -> Any:
+def clickhouse_client(url: str, ca_file: Path | None = None, **options: Any) -> Any:
     """Return a client without a session, so that its queries may overlap.
 
     Args:
         url: `http[s]://[user:password@]host:port`.
         ca_file: with https, who signed ClickHouse's certificate; None for whom the system trusts.
+        options: of clickhouse-connect's `get_client`, such as time-outs.
 
     Raises:
         ClickHouseUnreachableError: it does not answer, or refuses the user.
@@ -39,6 +40,7 @@ def clickhouse_client(url: str, ca_file: Path | None = None) -> Any:
             interface=parts.scheme,  # left to itself, the client goes by the port
             ca_cert=str(ca_file) if ca_file is not None else None,
             autogenerate_session_id=False,
+            **options,
         )
     except ClickHouseError as error:
         host = parts.netloc.rpartition("@")[2]  # without the password

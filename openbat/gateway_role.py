@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -16,7 +16,6 @@ from limits.errors import ConfigurationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
@@ -29,14 +28,16 @@ from gateway.replies import Expected, Replies, read_replies
 from openbat import __version__, notify
 from openbat.connection import UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
+from openbat.patience import until_it_answers
 from openbat.settings import Settings, SettingsError
 from schemas import sizes, topics
 
 log = structlog.get_logger()
 
 READY_TIMEOUT_SECONDS = 2.0
-LONGEST_RETRY_WAIT_SECONDS = 2.0
 SHUTDOWN_SECONDS = 10
+LONGEST_WAIT_AT_SHUTDOWN_SECONDS = 5.0
+"""After it, who still waits for an exact count is given the provisional one."""
 KEEP_ALIVE_SECONDS = 65
 """Longer than a load balancer's usual 60: who closes an idle connection first must be the client,
 or a capture may be sent into a closing one."""
@@ -57,6 +58,7 @@ class Gateway:
             ) from None
         self._endpoint: CaptureEndpoint | None = None
         self._registry_reader: AIOKafkaConsumer | None = None
+        self._replies: Replies | None = None
         self._exits = contextlib.AsyncExitStack()
 
     async def capture(self, request: Request) -> Response:
@@ -74,6 +76,11 @@ class Gateway:
             return False
         return True
 
+    def give_up_waiting(self) -> None:
+        """Have captures that still wait for their exact count answered without it."""
+        if self._replies is not None:
+            self._replies.give_up()
+
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         connecting = asyncio.create_task(_or_exit(self._connect_when_possible()))
@@ -82,20 +89,16 @@ class Gateway:
         await self._exits.aclose()
 
     async def _connect_when_possible(self) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, TopicsError, UnreachableError)),
-            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_RETRY_WAIT_SECONDS),
-            before_sleep=lambda state: log.warning(
-                "Kafka is not ready; trying again",
-                error=str(state.outcome.exception() if state.outcome else ""),
-            ),
-        ):
-            with attempt:
-                async with contextlib.AsyncExitStack() as exits:
-                    await self._connect(exits)
-                    self._exits = exits.pop_all()
+        await until_it_answers(
+            "Kafka", (KafkaError, TopicsError, UnreachableError), self._connect_once
+        )
         notify.ready()
         log.info("ready")
+
+    async def _connect_once(self) -> None:
+        async with contextlib.AsyncExitStack() as exits:
+            await self._connect(exits)
+            self._exits = exits.pop_all()
 
     async def _connect(self, exits: contextlib.AsyncExitStack) -> None:
         settings = self._settings
@@ -137,6 +140,7 @@ class Gateway:
         ):
             exits.callback(asyncio.create_task(_or_exit(reader)).cancel)
         self._registry_reader = registry_reader
+        self._replies = replies
         self._endpoint = CaptureEndpoint(
             registry,
             self._limits,
@@ -146,6 +150,20 @@ class Gateway:
                 settings.max_body_bytes, settings.body_timeout_seconds, settings.max_wait_seconds
             ),
         )
+
+
+class _Server(uvicorn.Server):
+    """Ends long waits in time for their answers to be given."""
+
+    def __init__(self, config: uvicorn.Config, give_up_waiting: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._give_up_waiting = give_up_waiting
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(
+            LONGEST_WAIT_AT_SHUTDOWN_SECONDS, self._give_up_waiting
+        )
+        await super().shutdown(sockets)
 
 
 async def _or_exit(task: Coroutine[Any, Any, None]) -> None:
@@ -173,7 +191,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
         listener = socket.socket(fileno=fd)
     else:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__),
             loop="uvloop",
@@ -185,6 +203,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+        ),
+        gateway.give_up_waiting,
     )
     server.run(sockets=[listener])

@@ -23,6 +23,10 @@ Entries = list[tuple[bytes, bytes | None]]
 REGISTRY_WRITER = "openbat-registry"
 WRITE_ATTEMPTS = 5
 
+REQUEST_SECONDS = 10.0
+"""How long a request to a broker may take. After it the connection is given up and made anew: this
+is how one is noticed that is open but dead."""
+
 
 class TopicsError(Exception):
     """Raised when the topics are not, and can't be made, as they must be; says what to do."""
@@ -36,6 +40,7 @@ async def start_producer(
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
+        request_timeout_ms=int(REQUEST_SECONDS * 1000),
         max_batch_size=batch_bytes,
         max_request_size=sizes.PRODUCER_REQUEST,
         **connection.options(),
@@ -57,6 +62,7 @@ def make_reader(
         isolation_level=isolation_level,
         auto_offset_reset="latest",
         enable_auto_commit=False,
+        request_timeout_ms=int(REQUEST_SECONDS * 1000),
         max_partition_fetch_bytes=sizes.TOPIC,
         **connection.options(),
     )

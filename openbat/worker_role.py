@@ -3,21 +3,25 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
 from openbat import notify
-from openbat.clickhouse import clickhouse_client
-from openbat.connection import Connection, connection_of
-from openbat.kafka import captures_partitions, start_producer
+from openbat.clickhouse import ClickHouseUnreachableError, clickhouse_client
+from openbat.connection import Connection, UnreachableError, connection_of
+from openbat.kafka import TopicsError, captures_partitions, start_producer
+from openbat.patience import until_it_answers
 from openbat.settings import Settings
 from schemas import sizes, topics
 from sinks.writer import ClickHouseWriter
@@ -33,6 +37,10 @@ log = structlog.get_logger()
 
 MAX_SLOTS = 64
 STOP_SECONDS = 2.0
+CONNECT_SECONDS = 10
+INSERT_SECONDS = 30
+"""How long ClickHouse may say nothing to an insert. After it the connection is given up, as open
+but dead, and the insert is repeated: one that had arrived after all is absorbed by the table."""
 GULPS_IN_FLIGHT = 16
 """Per partition; a gulp is what a lane hands on at once, 1 MiB as a rule."""
 
@@ -86,14 +94,17 @@ def run_clickhouse(settings: Settings) -> None:
 
 
 async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_stop_signal(os._exit, 0)  # until there is something to drain
     connection = connection_of(settings)
-    partitions = await captures_partitions(connection)
+    partitions = await until_it_answers(
+        "Kafka",
+        (KafkaError, TopicsError, UnreachableError),
+        lambda: captures_partitions(connection),
+    )
     with slot(settings.data_dir, role) as (directory, identity):
-        producer = await start_producer(connection, sizes.CHANGELOG_BATCH)
+        producer = await until_it_answers(
+            "Kafka", (KafkaError,), lambda: start_producer(connection, sizes.CHANGELOG_BATCH)
+        )
         app = make_app(
             group,
             connection.bootstrap,
@@ -102,11 +113,9 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             identity,
             credentials(connection),
         )
-        try:
-            build(app, settings, producer, partitions)
-        except BaseException:
-            await producer.stop()
-            raise
+        await build(app, settings, producer, partitions)
+        stop = asyncio.Event()
+        _on_stop_signal(stop.set)
 
         def on_ready() -> None:
             notify.ready()
@@ -118,7 +127,14 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
 
-def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partitions: int) -> None:
+def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, callback, *arguments)
+
+
+async def _conversations(
+    app: WorkerApp, _settings: Settings, producer: Any, partitions: int
+) -> None:
     table = ConversationsTable(
         app, name=topics.CONVERSATIONS_TABLE, partitions=partitions, beacon=app.tables.beacon
     )
@@ -137,9 +153,34 @@ def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partition
     app.on_given_up.append(table.forget_positions)
 
 
-def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
-    client = clickhouse_client(settings.clickhouse_url, settings.clickhouse_ca_file)
-    agent = ClickHouseAgent(ClickHouseWriter(client), DeadLetters(producer))
+async def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
+    writer = await until_it_answers(
+        "ClickHouse",
+        (ClickHouseError, ClickHouseUnreachableError),
+        lambda: asyncio.to_thread(_connect_writer, settings),
+    )
+    agent = ClickHouseAgent(writer, DeadLetters(producer))
     add_agent(app, topics.MESSAGES, agent.process)
     app.add_future(agent.run())
     app.drained = agent.drained
+
+
+def _connect_writer(settings: Settings) -> ClickHouseWriter:
+    """Connect to ClickHouse.
+
+    Raises:
+        ClickHouseUnreachableError: it is away, or refuses us.
+        ClickHouseError: it lacks the tables.
+
+    """
+    client = clickhouse_client(
+        settings.clickhouse_url,
+        settings.clickhouse_ca_file,
+        connect_timeout=CONNECT_SECONDS,
+        send_receive_timeout=INSERT_SECONDS,
+    )
+    try:
+        return ClickHouseWriter(client)
+    except BaseException:
+        client.close()
+        raise

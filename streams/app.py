@@ -26,6 +26,16 @@ from streams.lanes import Received
 log = structlog.get_logger()
 
 SESSION_SECONDS = 10.0
+REQUEST_SECONDS = 15.0
+"""How long a request to a broker may take; after it the connection is given up, as open but dead.
+Longer than a session, which a request to join the group waits for at most."""
+
+FETCH_BYTES = sizes.MIB
+"""Per partition and fetch; a larger record comes alone. What all partitions bring at once must get
+through a slow network within REQUEST_SECONDS, or nothing ever does."""
+
+MAX_WAIT_SECONDS = 7 * 86400.0
+"""How long an agent may take no record: ClickHouse may be away for as long as records are kept."""
 RECORDS_BUFFERED = 64
 """Per worker, between Kafka and its agent; a record is 256 KiB at most as a rule."""
 
@@ -116,10 +126,12 @@ def make_app(
         stream_buffer_maxsize=RECORDS_BUFFERED,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance_id,
-        consumer_max_fetch_size=sizes.TOPIC,
+        consumer_max_fetch_size=FETCH_BYTES,
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=SESSION_SECONDS / 4,
-        broker_request_timeout=40.0,
+        broker_rebalance_timeout=SESSION_SECONDS,
+        broker_request_timeout=REQUEST_SECONDS,
+        broker_max_poll_interval=MAX_WAIT_SECONDS,
         broker_commit_interval=1.0,
         broker_max_poll_records=500,
     )

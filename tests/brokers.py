@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from openbat.connection import Connection
 from openbat.local import jars, java, kafka
 from tests.stack import ROOT, Running, free_port
 
@@ -22,6 +23,7 @@ class Broker:
     data_dir: Path
     port: int
     controller_port: int
+    listeners: dict[str, int]
     overrides: dict[str, str | int]
     cluster_id: str
     process: Running
@@ -29,6 +31,10 @@ class Broker:
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.bootstrap)
 
     def prepare(self) -> None:
         """Write its settings; format its disk where that is empty."""
@@ -53,6 +59,7 @@ def brokers(
     count: int = 1,
     properties: Callable[[int], dict[str, str | int]] = lambda _: {},
     replication_factor: int = 1,
+    advertised: Callable[[int], dict[str, int]] = lambda _: {},
 ) -> Iterator[list[Broker]]:
     """Run brokers of one cluster, each a controller too; they are ready when this yields.
 
@@ -62,6 +69,8 @@ def brokers(
         properties: of server.properties, for the broker of a number from 1 on; they win over the
             local stack's.
         replication_factor: of Kafka's own topics.
+        advertised: further listeners by name, each with the port that clients are sent to, such as
+            a proxy's; where they really listen is in `Broker.listeners`.
 
     """
     ports = [(free_port(), free_port()) for _ in range(count)]
@@ -73,6 +82,8 @@ def brokers(
         made = []
         for number, (port, controller_port) in enumerate(ports, start=1):
             directory = data_dir / f"broker-{number}"
+            named = advertised(number)
+            listeners = {name: free_port() for name in named}
             overrides: dict[str, str | int] = {
                 "node.id": number,
                 "controller.quorum.voters": voters,
@@ -81,6 +92,7 @@ def brokers(
                 "transaction.state.log.min.isr": in_sync,
                 "share.coordinator.state.topic.replication.factor": replication_factor,
                 "share.coordinator.state.topic.min.isr": in_sync,
+                **_listeners(port, controller_port, listeners, named),
                 **properties(number),
             }
             process = Running(
@@ -89,7 +101,7 @@ def brokers(
                 data_dir / f"broker-{number}.log",
             )
             broker = Broker(
-                number, directory, port, controller_port, overrides, cluster_id, process
+                number, directory, port, controller_port, listeners, overrides, cluster_id, process
             )
             broker.start()
             # Brokers that go at once wait for each other in vain, so they are not asked to.
@@ -98,3 +110,20 @@ def brokers(
         for broker in made:
             asyncio.run(kafka.wait_ready(broker.bootstrap, READY_SECONDS))
         yield made
+
+
+def _listeners(
+    port: int, controller_port: int, ports: dict[str, int], advertised: dict[str, int]
+) -> dict[str, str | int]:
+    own = {"PLAINTEXT": port}
+    names = [*own, *ports, "CONTROLLER"]
+    return {
+        "listeners": _urls({**own, **ports, "CONTROLLER": controller_port}),
+        "advertised.listeners": _urls({**own, **advertised}),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
+
+
+def _urls(ports: dict[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())

@@ -95,6 +95,7 @@ class SecuredBroker:
             data_dir,
             port,
             controller_port,
+            {},
             overrides,
             kafka.new_cluster_id(),
             Running(

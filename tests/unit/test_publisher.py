@@ -284,3 +284,91 @@ async def test_an_error_that_is_not_kafkas_refuses_the_capture_too(
     await settled()
     async with asyncio.timeout(0.2):
         await refusal_of(acknowledged)
+
+
+async def late_lane(
+    made: Publisher[tuple[int, int]], brokers: Brokers, conversation: bytes = CONVERSATION
+) -> Sent:
+    """Have the log be late for a partition; return the record that it did not acknowledge."""
+    acknowledged, _ = made.publish(conversation, b"late")
+    sent = await brokers.sent.get()
+    await refusal_of(acknowledged)
+    return sent
+
+
+def refused_at_once(made: Publisher[tuple[int, int]], conversation: bytes = CONVERSATION) -> bool:
+    try:
+        made.publish(conversation, b"next")
+    except RefusedError as refused:
+        return refused.code == "log_unavailable" and "Retry-After" in (refused.headers or {})
+    return False
+
+
+async def test_while_the_log_is_late_captures_are_refused_at_once_until_it_answers(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make(timeout_seconds=0.02)
+    sent = await late_lane(made, brokers)
+    assert refused_at_once(made)
+    assert refused_at_once(made)
+    sent.acknowledge(0)
+    await settled()
+    assert not refused_at_once(made)
+    (await brokers.sent.get()).acknowledge(1)
+    assert made._pending_captures == 1
+
+
+async def test_another_partition_is_not_refused(make: Make, brokers: Brokers) -> None:
+    made = make(timeout_seconds=0.02)
+    (await late_lane(made, brokers)).acknowledge(0)
+    late = await late_lane(made, brokers, OTHER)
+    assert refused_at_once(made, OTHER)
+    assert not refused_at_once(made, CONVERSATION)
+    late.acknowledge(0)
+
+
+async def test_where_a_late_record_fails_one_capture_finds_out_whether_the_log_is_back(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make(timeout_seconds=0.02)
+    (await late_lane(made, brokers)).refuse(FatalError("gone"))
+    await settled()
+    probe, _ = made.publish(CONVERSATION, b"probe")
+    assert refused_at_once(made)
+    sent = await brokers.sent.get()
+    assert record_of(sent).captures == [b"probe"]
+    assert refused_at_once(made)
+    sent.acknowledge(3)
+    assert await probe == (0, 3)
+    assert not refused_at_once(made)
+
+
+async def test_what_was_never_sent_is_dropped_when_the_log_is_late(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make(timeout_seconds=0.02)
+    first, _ = made.publish(CONVERSATION, b"1")
+    sent = await brokers.sent.get()
+    waiting = [made.publish(CONVERSATION, b"x" * 100)[0] for _ in range(50)]
+    for acknowledged in (first, *waiting):
+        await refusal_of(acknowledged)
+    assert (made._pending_captures, made._pending_bytes) == (1, 1)
+    sent.acknowledge(0)
+    await settled()
+    assert (made._pending_captures, made._pending_bytes) == (0, 0)
+
+
+async def test_captures_that_wait_are_capped(
+    make: Make, brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "MAX_PENDING_CAPTURES", 2)
+    made = make()
+    made.publish(CONVERSATION, b"1")
+    sent = await brokers.sent.get()
+    made.publish(OTHER, b"2")
+    with pytest.raises(RefusedError) as refused:
+        made.publish(OTHER, b"3")
+    assert (refused.value.status, refused.value.code) == (503, "overloaded")
+    sent.acknowledge(0)
+    await settled()
+    made.publish(OTHER, b"3")

@@ -108,3 +108,11 @@ async def test_an_undecodable_reply_is_passed_over() -> None:
     reading.cancel()
     await settled()
     assert received == [reply(3)]
+
+
+async def test_who_waits_when_the_gateway_ends_is_told_that_nothing_comes() -> None:
+    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    waiting = matched.expect(0, 0)
+    matched.give_up()
+    assert (await waiting.soon, await waiting.results) == (None, None)
+    assert not matched.is_late(0)
