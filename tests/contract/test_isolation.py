@@ -24,6 +24,11 @@ def other(stack: Stack) -> Iterator[Bot]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def ids(bot: Bot, other: Bot) -> tuple[str, str]:
+    return bot.id(), other.id()
+
+
 def same(name: str, _uuid: str, _chatbot: str) -> str:
     return name
 
@@ -45,11 +50,14 @@ CRAFTED = {
 
 
 @pytest.mark.parametrize("crafted", list(CRAFTED.values()), ids=list(CRAFTED))
-def test_no_conversation_of_another_chatbot_is_reached(bot: Bot, other: Bot, crafted: Any) -> None:
+def test_no_conversation_of_another_chatbot_is_reached(
+    bot: Bot, other: Bot, ids: tuple[str, str], crafted: Any
+) -> None:
+    own, others = ids
     capture = body(message(id="a"), message(id="b"), user=OWNER)
     answer = bot.post(capture)
     found = assert_ok(answer, stored=2)["conversationId"]
-    name = crafted(capture["conversationId"], found, bot.id())
+    name = crafted(capture["conversationId"], found, own)
 
     intruding = body(
         message(id="a", content="forged"), message(id="c"), user=INTRUDER, conversationId=name
@@ -62,7 +70,7 @@ def test_no_conversation_of_another_chatbot_is_reached(bot: Bot, other: Bot, cra
 
     assert bot.count(capture) == 0
     owners = bot.conversation(answer, messages=2)
-    assert owners["chatbot_id"] == bot.id()
+    assert owners["chatbot_id"] == own
     assert owners["user_email"] == OWNER["email"]
     assert owners["user_plan"] is None
     assert fields(owners["user_other"]) == {}
@@ -70,9 +78,9 @@ def test_no_conversation_of_another_chatbot_is_reached(bot: Bot, other: Bot, cra
     assert {row["message_id"] for row in rows} == {"a", "b"}
     assert {row["content"] for row in rows} == {"Hello"}
     theirs = other.conversation(intruded, messages=2)
-    assert theirs["chatbot_id"] == other.id()
+    assert theirs["chatbot_id"] == others
     assert theirs["external_conversation_id"] == name
-    assert {row["chatbot_id"] for row in other.messages(intruded, 2)} == {other.id()}
+    assert {row["chatbot_id"] for row in other.messages(intruded, 2)} == {others}
 
 
 def test_an_idempotency_key_of_another_chatbot_is_another_key(bot: Bot, other: Bot) -> None:

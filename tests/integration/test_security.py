@@ -173,36 +173,36 @@ async def test_what_the_broker_refuses_is_one_sentence(
         assert PASSWORD not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("command", "variable"),
-    [
-        (("chatbots", "list"), "OPENBAT_KAFKA_PASSWORD"),
-        (("worker", "conversations"), "OPENBAT_KAFKA_CA_FILE"),
-    ],
-)
-def test_a_command_that_is_refused_says_so(
-    secured: Secured, command: tuple[str, ...], variable: str
-) -> None:
-    wrong = {variable: str(secured.other.ca_file) if "FILE" in variable else "wrong-battery"}
-    refused = secured.openbat(*command, **secured.environment(**wrong))
+def test_a_command_that_is_refused_says_so(secured: Secured) -> None:
+    environment = secured.environment(OPENBAT_KAFKA_PASSWORD="wrong-battery")
+    refused = secured.openbat("chatbots", "list", **environment)
     assert refused.returncode == 1
     sentence = refused.stderr.strip().splitlines()[-1]
     assert sentence.startswith("openbat: Kafka does not answer at 127.0.0.1:")
-    assert variable in sentence
+    assert "OPENBAT_KAFKA_PASSWORD" in sentence
     for unwanted in ("Traceback", "wrong-battery", PASSWORD):
         assert unwanted not in refused.stderr
 
 
-def test_a_gateway_says_why_it_is_not_ready(secured: Secured, tmp_path: Path) -> None:
-    port = free_port()
-    environment = secured.environment(
-        OPENBAT_KAFKA_PASSWORD="wrong-battery", OPENBAT_PORT=str(port)
-    )
-    log = tmp_path / "gateway.log"
-    with process([*OPENBAT, "gateway"], Stack(tmp_path, environment).environment, log):
-        wait_until(lambda: "OPENBAT_KAFKA_PASSWORD" in log.read_text(), START_SECONDS, "the reason")
-        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
-    assert "wrong-battery" not in log.read_text()
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        (("gateway",), "OPENBAT_KAFKA_PASSWORD"),
+        (("worker", "conversations"), "OPENBAT_KAFKA_CA_FILE"),
+        (("worker", "clickhouse"), "OPENBAT_CLICKHOUSE_CA_FILE"),
+    ],
+)
+def test_a_process_says_what_it_waits_for(
+    secured: Secured, tmp_path: Path, command: tuple[str, ...], variable: str
+) -> None:
+    wrong = {variable: str(secured.other.ca_file) if "FILE" in variable else "wrong-battery"}
+    environment = secured.environment(**wrong, OPENBAT_PORT="0")
+    log = tmp_path / "log"
+    with process([*OPENBAT, *command], Stack(tmp_path, environment).environment, log) as running:
+        wait_until(lambda: variable in log.read_text(), START_SECONDS, "the reason")
+        assert running.poll() is None
+    for unwanted in ("Traceback", "wrong-battery", PASSWORD):
+        assert unwanted not in log.read_text()
 
 
 def test_a_clickhouse_that_is_not_trusted_is_refused(secured: Secured) -> None:
@@ -211,7 +211,7 @@ def test_a_clickhouse_that_is_not_trusted_is_refused(secured: Secured) -> None:
         with pytest.raises(ClickHouseUnreachableError, match="OPENBAT_CLICKHOUSE_CA_FILE"):
             clickhouse_client(url, ca_file)
     environment = secured.environment(OPENBAT_CLICKHOUSE_CA_FILE=str(secured.other.ca_file))
-    refused = secured.openbat("worker", "clickhouse", **environment)
+    refused = secured.openbat("migrate", **environment)
     assert refused.returncode == 1
     assert "OPENBAT_CLICKHOUSE_CA_FILE" in refused.stderr.strip().splitlines()[-1]
     assert "Traceback" not in refused.stderr
