@@ -18,7 +18,7 @@ check: .venv/installed
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-# Known vulnerabilities in what is installed, secrets in what is committed.
+# Known vulnerabilities in what is installed, secrets in the project's files.
 audit: .venv/installed
 	.venv/bin/python -m tests.audit
 

@@ -1,14 +1,16 @@
-"""Looks for known vulnerabilities in what is installed, and for secrets in what is committed.
+"""Looks for known vulnerabilities in what is installed, for secrets in the project's files.
 
 `make audit` runs it. It fails for what it finds, never for want of a network: what could not be
 looked at is said.
 """
 
+import fnmatch
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,30 +66,38 @@ def find_vulnerabilities(arguments: Sequence[str] = INSTALLED) -> bool:
 
 
 def find_secrets(directory: Path = ROOT) -> bool:
-    """Scan what git tracks in a directory; return whether something looks like a secret."""
-    tracked = _lines(["git", "ls-files"], directory)
-    found = json.loads(
-        "\n".join(
-            _lines(
-                [
-                    *[sys.executable, "-m", "detect_secrets", "scan", "--no-verify"],
-                    f"--exclude-secrets={MADE_UP}",
-                    *tracked,
-                ],
-                directory,
-            )
-        )
-    )["results"]
+    """Scan a directory, but for what its .gitignore names; say whether it holds a secret."""
+    files = list(_files(directory))
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "detect_secrets", "scan", "--all-files", "--no-verify"],
+            f"--exclude-secrets={MADE_UP}",
+            *files,
+        ],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)["results"]
     for name, secrets in found.items():
         for secret in secrets:
             _say(f"  {name}:{secret['line_number']}: {secret['type']}")
-    _say(f"secrets: {sum(map(len, found.values()))} in {len(tracked)} files")
+    _say(f"secrets: {sum(map(len, found.values()))} in {len(files)} files")
     return bool(found)
 
 
-def _lines(command: list[str], directory: Path) -> list[str]:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+def _files(directory: Path) -> Iterator[str]:
+    ignored = [".git", *(directory / ".gitignore").read_text().splitlines()]
+    patterns = [pattern.rstrip("/") for pattern in ignored]
+
+    def is_kept(name: str) -> bool:
+        return not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+    for root, folders, names in os.walk(directory):
+        folders[:] = filter(is_kept, folders)
+        for name in filter(is_kept, names):
+            yield str((Path(root) / name).relative_to(directory))
 
 
 def _say(line: Any) -> None:

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,19 +83,17 @@ def test_another_failure_is_not_taken_for_no_answer() -> None:
         find_vulnerabilities(["--no-such-option"])
 
 
-def test_a_secret_is_found_where_git_tracks_it(
+def test_a_secret_is_found_where_it_could_be_committed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def git(*arguments: str) -> None:
-        command = ["git", "-C", str(tmp_path), *arguments]
-        subprocess.run(command, check=True, capture_output=True)
-
-    git("init")
-    (tmp_path / "settings.py").write_text("limit = 3\n")
-    git("add", "settings.py")
-    assert not find_secrets(tmp_path)
     # In two parts, or it would be found here.
-    (tmp_path / "deploy.py").write_text("token = '" + "ghp_" + "a1B2" * 9 + "'\n")
-    git("add", "deploy.py")
+    secret = "token = '" + "ghp_" + "a1B2" * 9 + "'\n"
+    (tmp_path / ".gitignore").write_text("ignored/\n*.log\n")
+    for name in ("settings.py", "ignored/deploy.py", "deploy.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("limit = 3\n" if name == "settings.py" else secret)
+    assert not find_secrets(tmp_path)
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "deploy.py").write_text(secret)
     assert find_secrets(tmp_path)
-    assert "deploy.py:1:" in capsys.readouterr().out
+    assert "deploy/deploy.py:1:" in capsys.readouterr().out
