@@ -135,7 +135,7 @@ def _explained(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({error.verify_message}); OPENBAT_KAFKA_CA_FILE "
-            "names who signed it"
+            "names who signed it, and it must be for a host of OPENBAT_KAFKA_BOOTSTRAP"
         )
     if isinstance(error, SaslAuthenticationFailed):
         return (

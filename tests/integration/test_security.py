@@ -134,6 +134,7 @@ async def test_every_other_way_in(secured: Secured, protocol: str, mechanism: st
     ("protocol", "changed", "said"),
     [
         ("SASL_SSL", {"OPENBAT_KAFKA_CA_FILE": "others"}, "OPENBAT_KAFKA_CA_FILE"),
+        ("SASL_SSL", {"OPENBAT_KAFKA_BOOTSTRAP": "localhost"}, "Hostname mismatch"),
         ("SASL_SSL", {"OPENBAT_KAFKA_PASSWORD": "wrong-battery"}, "OPENBAT_KAFKA_PASSWORD"),
         ("SASL_SSL", {"OPENBAT_KAFKA_USERNAME": "nobody"}, "OPENBAT_KAFKA_USERNAME"),
         (
@@ -161,10 +162,11 @@ async def test_every_other_way_in(secured: Secured, protocol: str, mechanism: st
 async def test_what_the_broker_refuses_is_one_sentence(
     secured: Secured, protocol: str, changed: dict[str, str], said: str
 ) -> None:
-    changed = {
-        name: str(secured.other.ca_file) if value == "others" else value
-        for name, value in changed.items()
+    meant = {
+        "others": str(secured.other.ca_file),
+        "localhost": secured.broker.bootstraps[protocol].replace("127.0.0.1", "localhost"),
     }
+    changed = {name: meant.get(value, value) for name, value in changed.items()}
     connection = connection_of(load(secured.environment(protocol, **changed)))
     for task in (captures_partitions, read_registry):
         with pytest.raises(UnreachableError, match=rf"^Kafka does not answer at .*{said}") as error:
