@@ -125,7 +125,7 @@ def migrate() -> None:
     from sinks.migrate import grant
     from sinks.migrate import migrate as migrate_clickhouse
 
-    loaded = _located(settings.load())
+    loaded = located(settings.load())
     made = _run(migrate_topics(connection_of(loaded), loaded.partitions, loaded.replication_factor))
     client = clickhouse_client(loaded.clickhouse_url, loaded.clickhouse_ca_file)
     applied = migrate_clickhouse(client)
@@ -278,7 +278,7 @@ def _pairs(arguments: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _located(loaded: Settings) -> Settings:
+def located(loaded: Settings) -> Settings:
     """Return the settings, with a running local stack's addresses where there is one."""
     from msgspec.structs import replace
 
@@ -297,7 +297,7 @@ def _located(loaded: Settings) -> Settings:
 
 
 def _connection() -> Connection:
-    return connection_of(_located(settings.load()))
+    return connection_of(located(settings.load()))
 
 
 def _run(task: Coroutine[Any, Any, T]) -> T:

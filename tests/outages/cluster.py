@@ -12,6 +12,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from openbat.chatbots import create, new_key
 from openbat.connection import Connection
 from openbat.local import kafka, state
 from openbat.local.probe import wait_exact
@@ -81,22 +82,30 @@ async def settings_of(connection: Connection, topic: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(data_dir: Path) -> AsyncIterator[Cluster]:
-    """Run all of it on free ports; it answers exactly when this yields."""
+async def running(data_dir: Path, produce_seconds: float) -> AsyncIterator[Cluster]:
+    """Run all of it on free ports; it answers exactly when this yields.
+
+    Args:
+        data_dir: of all of them.
+        produce_seconds: after it a gateway must answer with 503.
+
+    """
     async with contextlib.AsyncExitStack() as exits:
         starting = brokers(data_dir, BROKERS, replication_factor=BROKERS)
         made = await asyncio.to_thread(starting.__enter__)
         exits.push_async_callback(asyncio.to_thread, starting.__exit__, None, None, None)
+        connection = Connection(",".join(broker.bootstrap for broker in made))
         clickhouse_port = free_port()
         stack = Stack(
             data_dir,
             {
                 "OPENBAT_DATA_DIR": str(data_dir),
-                "OPENBAT_KAFKA_BOOTSTRAP": ",".join(broker.bootstrap for broker in made),
+                "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
                 "OPENBAT_CLICKHOUSE_URL": f"http://127.0.0.1:{clickhouse_port}",
                 "OPENBAT_CLICKHOUSE_PORT": str(clickhouse_port),
                 "OPENBAT_PARTITIONS": str(PARTITIONS),
                 "OPENBAT_REPLICATION_FACTOR": str(BROKERS),
+                "OPENBAT_PRODUCE_TIMEOUT_SECONDS": str(produce_seconds),
             },
         )
         supervisor = Supervisor(data_dir / "logs", lambda: None)
@@ -112,9 +121,8 @@ async def running(data_dir: Path) -> AsyncIterator[Cluster]:
         engine = start("clickhouse-server", ["local-clickhouse"], [])
         await supervisor.wait_ready([engine], READY_SECONDS)
         await asyncio.to_thread(stack.openbat, "migrate")
-        key = (await asyncio.to_thread(stack.openbat, "chatbots", "create", "demo")).stdout.strip()
-        shown = (await asyncio.to_thread(stack.openbat, "chatbots", "show", "demo")).stdout
-        chatbot_id = next(line.split()[1] for line in shown.splitlines() if line.startswith("id"))
+        key = new_key()
+        chatbot = await create(connection, "demo", key)
         listener = exits.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
         roles = [
             start(role, command, [listener.fileno()] if role == "gateway" else [])
@@ -124,11 +132,11 @@ async def running(data_dir: Path) -> AsyncIterator[Cluster]:
         found = state.LocalState(
             f"http://127.0.0.1:{listener.getsockname()[1]}",
             stack.environment["OPENBAT_CLICKHOUSE_URL"],
-            stack.environment["OPENBAT_KAFKA_BOOTSTRAP"],
-            chatbot_id,
+            connection.bootstrap,
+            chatbot.id,
             key,
             processes=[],
         )
         state.write(data_dir, found)
-        await wait_exact(stack.connection, READY_SECONDS)
+        await wait_exact(connection, READY_SECONDS)
         yield Cluster(stack, made)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from openbat.cli import located
 from openbat.clickhouse import clickhouse_client
 from openbat.connection import Connection, connection_of
+from openbat.local import state
 from openbat.settings import Settings, SettingsError
 from openbat.worker_role import credentials
 
@@ -75,3 +77,21 @@ def test_a_file_that_cant_be_used_is_an_error_that_names_the_variable(tmp_path: 
             connection_of(Settings(kafka_security_protocol="SSL", kafka_cert_file=path))
         with pytest.raises(SettingsError, match=r"^OPENBAT_CLICKHOUSE_CA_FILE: .*PEM$"):
             clickhouse_client("https://127.0.0.1:1", path)
+
+
+def test_a_running_local_stack_is_reached_without_security(tmp_path: Path) -> None:
+    """Its servers listen on this machine alone; the settings are meant for others."""
+    found = state.LocalState("http://g:1", "http://c:2", "k:1", "id", "key", [])
+    state.write(tmp_path, found)
+    elsewhere = Settings(
+        data_dir=tmp_path,
+        kafka_bootstrap="far:1",
+        kafka_security_protocol="SASL_SSL",
+        kafka_username=SASL[1],
+        kafka_password=SASL[2],
+        clickhouse_url="https://far:2",
+        clickhouse_ca_file=tmp_path / "ca.pem",
+    )
+    here = located(elsewhere)
+    assert connection_of(here) == Connection("k:1")
+    assert (here.clickhouse_url, here.clickhouse_ca_file) == ("http://c:2", None)
