@@ -36,7 +36,7 @@ class Cluster:
     def connection(self) -> Connection:
         return self.stack.connection
 
-    def load(self, name: str, clients: int = 32) -> Load:
+    def load(self, name: str, clients: int) -> Load:
         return Load(self.stack, name, clients=clients, partitions=PARTITIONS)
 
     def wipe(self, broker: Broker) -> None:

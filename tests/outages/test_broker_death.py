@@ -45,7 +45,7 @@ async def test_a_broker_may_die_and_lose_its_disk(
 ) -> None:
     deaths = [(number, number == 1) for number in range(BROKERS)] * 2 if full else [(0, True)]
     longest = 0.0
-    async with cluster.load("death") as load:
+    async with cluster.load("death", 32 if full else 8) as load:
         for number, loses_disk in deaths:
             broker = cluster.brokers[number]
             await load.exact_everywhere(time.monotonic(), BACK_SECONDS)
@@ -78,7 +78,7 @@ async def test_with_two_of_three_gone_nothing_is_promised(
     cluster: Cluster, full: bool, report: Report
 ) -> None:
     gone = cluster.brokers[1:]
-    async with cluster.load("quorum") as load:
+    async with cluster.load("quorum", 32 if full else 8) as load:
         await load.exact_everywhere(time.monotonic(), BACK_SECONDS)
         say("two of three brokers die")
         for broker in gone:
