@@ -10,6 +10,7 @@ from limits import parse
 from msgspec.structs import replace
 
 from gateway.registry import Registry
+from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
 from schemas.chatbots import (
     KEY_PREFIX_CHARACTERS,
@@ -51,7 +52,7 @@ def find(registry: Registry, name: str) -> Chatbot:
     raise ChatbotError(f"there is no chatbot {name!r}: see `openbat chatbots list`")
 
 
-async def create(bootstrap: str, name: str, key: str) -> Chatbot:
+async def create(connection: Connection, name: str, key: str) -> Chatbot:
     """Make a chatbot. Raises ChatbotError where the name is taken, or can't be one."""
     if not name.strip() or name != name.strip() or len(name) > 255 or not name.isprintable():
         raise ChatbotError("a name is 1 to 255 printable characters, without spaces around it")
@@ -70,11 +71,13 @@ async def create(bootstrap: str, name: str, key: str) -> Chatbot:
             raise ChatbotError(f"there are {MAX_CHATBOTS} chatbots: every gateway holds them all")
         return [_entry(chatbot)]
 
-    await edit_registry(bootstrap, change)
+    await edit_registry(connection, change)
     return chatbot
 
 
-async def update(bootstrap: str, name: str, change: Callable[[Chatbot], Chatbot]) -> Chatbot:
+async def update(
+    connection: Connection, name: str, change: Callable[[Chatbot], Chatbot]
+) -> Chatbot:
     """Change a chatbot; return it as it is then. Raises ChatbotError where there is none."""
     changed: list[Chatbot] = []
 
@@ -82,7 +85,7 @@ async def update(bootstrap: str, name: str, change: Callable[[Chatbot], Chatbot]
         changed[:] = [change(find(registry, name))]
         return [_entry(changed[0])]
 
-    await edit_registry(bootstrap, edit)
+    await edit_registry(connection, edit)
     return changed[0]
 
 

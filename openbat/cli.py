@@ -9,7 +9,8 @@ from rich.console import Console
 
 from openbat import logs, settings
 from openbat.chatbots import ChatbotError
-from openbat.command import bootstrap, located, run
+from openbat.command import connection, located, run
+from openbat.connection import UnreachableError, connection_of
 from openbat.dead_letters import cli as dead_letters
 from openbat.dead_letters.listed import DeadLettersError
 from openbat.kafka import TopicsError
@@ -43,6 +44,7 @@ def main() -> None:
 def _mendable() -> tuple[type[Exception], ...]:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    from openbat.clickhouse import ClickHouseUnreachableError
     from openbat.importer import ImportStoppedError
     from openbat.local.jars import JarsError
     from openbat.local.java import KafkaSetupError
@@ -50,8 +52,9 @@ def _mendable() -> tuple[type[Exception], ...]:
     from openbat.local.supervisor import StartError
 
     return (
-        SettingsError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
-        KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError, DeadLettersError,
+        SettingsError, UnreachableError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
+        KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError,
+        ClickHouseUnreachableError, DeadLettersError,
     )  # fmt: skip
 
 
@@ -117,18 +120,24 @@ def local_clickhouse(fd: Fd = None) -> None:
 @app.command()
 def migrate() -> None:
     """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
-    import clickhouse_connect
-
+    from openbat.clickhouse import clickhouse_client
     from openbat.kafka import migrate_topics
+    from sinks.migrate import grant
     from sinks.migrate import migrate as migrate_clickhouse
 
     loaded = located(settings.load())
-    made = run(migrate_topics(loaded.kafka_bootstrap, loaded.partitions, loaded.replication_factor))
-    client = clickhouse_connect.get_client(dsn=loaded.clickhouse_url)
+    made = run(migrate_topics(connection_of(loaded), loaded.partitions, loaded.replication_factor))
+    client = clickhouse_client(loaded.clickhouse_url, loaded.clickhouse_ca_file)
     applied = migrate_clickhouse(client)
+    refused = grant(client)
     client.close()
     typer.echo(f"topics made: {', '.join(made) or 'none'}")
     typer.echo(f"migrations applied: {', '.join(applied) or 'none'}")
+    typer.echo(
+        f"roles: not made, ClickHouse refuses: {refused}"
+        if refused
+        else "roles: openbat_writer, openbat_reader"
+    )
 
 
 @app.command("import")
@@ -167,7 +176,7 @@ def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> N
     from openbat.chatbots import new_key
 
     key = new_key()
-    run(create_chatbot(bootstrap(), name, key))
+    run(create_chatbot(connection(), name, key))
     typer.echo(key)
 
 
@@ -176,7 +185,7 @@ def list_() -> None:
     """List the chatbots: name, id, beginning of the key, state, when made."""
     from openbat.kafka import read_registry
 
-    found = run(read_registry(bootstrap())).chatbots()
+    found = run(read_registry(connection())).chatbots()
     width = max((len(bot.name) for bot in found), default=0)
     for bot in found:
         created = f"{bot.created_at:%Y-%m-%d %H:%M}"
@@ -189,7 +198,7 @@ def show(name: Name) -> None:
     from openbat.chatbots import FOREVER, find
     from openbat.kafka import read_registry
 
-    bot = find(run(read_registry(bootstrap())), name)
+    bot = find(run(read_registry(connection())), name)
     rows = {
         "name": bot.name,
         "id": bot.id,
@@ -214,7 +223,7 @@ def rotate_key(name: Name) -> None:
 
     loaded = settings.load()
     key = new_key()
-    bot = run(update(bootstrap(), name, lambda bot: with_key(bot, key)))
+    bot = run(update(connection(), name, lambda bot: with_key(bot, key)))
     running = state.read(loaded.data_dir)
     if running is not None and running.chatbot_id == bot.id and bot.name == DEMO:
         state.write_private(loaded.data_dir / "demo.key", key.encode() + b"\n")
@@ -228,7 +237,7 @@ def archive(name: Name) -> None:
 
     from openbat.chatbots import update
 
-    bot = run(update(bootstrap(), name, lambda bot: replace(bot, state="archived")))
+    bot = run(update(connection(), name, lambda bot: replace(bot, state="archived")))
     typer.echo(f"{bot.name} is archived")
 
 
@@ -241,7 +250,7 @@ def set_schema(
     from openbat.chatbots import update, with_schema
 
     types = _pairs(fields)
-    bot = run(update(bootstrap(), name, lambda bot: with_schema(bot, types)))
+    bot = run(update(connection(), name, lambda bot: with_schema(bot, types)))
     typer.echo(" ".join(f"{field}={kind}" for field, kind in bot.schema.items()))
 
 
@@ -259,7 +268,7 @@ def set_(
     from openbat.chatbots import update, with_settings
 
     changes = _pairs(values)
-    bot = run(update(bootstrap(), name, lambda bot: with_settings(bot, changes)))
+    bot = run(update(connection(), name, lambda bot: with_settings(bot, changes)))
     typer.echo(f"{bot.name}: {' '.join(f'{key}={value}' for key, value in changes.items())}")
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from openbat import settings
+from openbat.connection import Connection, connection_of
 from openbat.local import state
 from openbat.settings import Settings
 
@@ -24,12 +25,13 @@ def located(loaded: Settings) -> Settings:
         kafka_bootstrap=running.kafka_bootstrap,
         clickhouse_url=running.clickhouse_url,
         replication_factor=1,
+        **{name: getattr(settings.Settings(), name) for name in settings.UNSECURED},
     )
 
 
-def bootstrap() -> str:
-    """Return Kafka's brokers."""
-    return located(settings.load()).kafka_bootstrap
+def connection() -> Connection:
+    """Return how to reach Kafka."""
+    return connection_of(located(settings.load()))
 
 
 def run(task: Coroutine[Any, Any, T]) -> T:

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
 
 from openbat import notify
+from openbat.clickhouse import ClickHouseUnreachableError, clickhouse_client
+from openbat.connection import Connection, UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, start_producer
 from openbat.metrics import Metrics
 from openbat.patience import until_it_answers
@@ -74,6 +77,16 @@ def slot(data_dir: Path, role: str) -> Iterator[tuple[Path, str]]:
     raise RuntimeError(f"all {MAX_SLOTS} slots under {data_dir / 'workers'} are taken")
 
 
+def credentials(connection: Connection) -> CredentialsT | None:
+    """Return Faust's credentials for a connection, None where Kafka asks for none."""
+    if connection.sasl is not None:
+        mechanism, user, password = connection.sasl
+        return SASLCredentials(
+            username=user, password=password, ssl_context=connection.tls, mechanism=mechanism
+        )
+    return SSLCredentials(connection.tls) if connection.tls is not None else None
+
+
 def run_conversations(settings: Settings) -> None:
     uvloop.run(_run("conversations", topics.CONVERSATIONS_GROUP, settings, _conversations))
 
@@ -84,18 +97,28 @@ def run_clickhouse(settings: Settings) -> None:
 
 async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
     _on_stop_signal(os._exit, 0)  # until there is something to drain
-    bootstrap = settings.kafka_bootstrap
+    connection = connection_of(settings)
     partitions = await until_it_answers(
-        "Kafka", (KafkaError, TopicsError), lambda: captures_partitions(bootstrap)
+        "Kafka",
+        (KafkaError, TopicsError, UnreachableError),
+        lambda: captures_partitions(connection),
     )
     metrics = Metrics()
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
     with slot(settings.data_dir, role) as (directory, identity):
         producer = await until_it_answers(
-            "Kafka", (KafkaError,), lambda: start_producer(bootstrap, sizes.CHANGELOG_BATCH)
+            "Kafka", (KafkaError,), lambda: start_producer(connection, sizes.CHANGELOG_BATCH)
         )
-        app = make_app(group, bootstrap, partitions, directory, identity, settings.standby_replicas)
+        app = make_app(
+            group,
+            connection.bootstrap,
+            partitions,
+            directory,
+            identity,
+            settings.standby_replicas,
+            credentials(connection),
+        )
         dead_letters = DeadLetters(producer, metrics.dead_letter)
         await build(app, settings, producer, partitions, dead_letters)
         stop = asyncio.Event()
@@ -147,8 +170,8 @@ async def _clickhouse(
 ) -> None:
     writer = await until_it_answers(
         "ClickHouse",
-        (ClickHouseError,),
-        lambda: asyncio.to_thread(_connect_writer, settings.clickhouse_url),
+        (ClickHouseError, ClickHouseUnreachableError),
+        lambda: asyncio.to_thread(_connect_writer, settings),
     )
     agent = ClickHouseAgent(writer, dead_letters)
     add_agent(app, topics.MESSAGES, agent.process)
@@ -156,11 +179,17 @@ async def _clickhouse(
     app.drained = agent.drained
 
 
-def _connect_writer(url: str) -> ClickHouseWriter:
-    """Connect to ClickHouse. Raises ClickHouseError where it is away or lacks the tables."""
-    client = clickhouse_connect.get_client(
-        dsn=url,
-        autogenerate_session_id=False,
+def _connect_writer(settings: Settings) -> ClickHouseWriter:
+    """Connect to ClickHouse.
+
+    Raises:
+        ClickHouseUnreachableError: it is away, or refuses us.
+        ClickHouseError: it lacks the tables.
+
+    """
+    client = clickhouse_client(
+        settings.clickhouse_url,
+        settings.clickhouse_ca_file,
         connect_timeout=CONNECT_SECONDS,
         send_receive_timeout=INSERT_SECONDS,
     )

@@ -15,6 +15,7 @@ from typing import Any
 import faust
 import faust.streams
 import structlog
+from faust.types.auth import CredentialsT
 from mode.utils.queues import FlowControlEvent
 
 from schemas import sizes
@@ -92,6 +93,7 @@ def make_app(
     directory: Path,
     instance_id: str,
     standby_replicas: int = 0,
+    credentials: CredentialsT | None = None,
 ) -> WorkerApp:
     """Return the app of a worker.
 
@@ -102,6 +104,7 @@ def make_app(
         directory: this worker's own; its store lives there.
         instance_id: this worker's identity in the group, as stable as the directory.
         standby_replicas: how many other workers keep a copy of each partition of its table.
+        credentials: what the brokers ask for, None for nothing.
 
     """
     if faust.streams._CStreamIterator is None:
@@ -112,6 +115,7 @@ def make_app(
     return WorkerApp(
         group,
         broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
+        broker_credentials=credentials,
         datadir=directory,
         store="rocksdb://",
         key_serializer="raw",

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from openbat.connection import Connection
 from openbat.kafka import captures_partitions, make_reader, start_producer
 from schemas import sizes, topics
 from schemas.records import (
@@ -72,11 +73,11 @@ class Log:
 
 
 @asynccontextmanager
-async def open_log(bootstrap: str) -> AsyncIterator[Log]:
+async def open_log(connection: Connection) -> AsyncIterator[Log]:
     """Open the log for writing and answering."""
-    partitions = await captures_partitions(bootstrap)
-    replies = make_reader(bootstrap)
-    producer = await start_producer(bootstrap, sizes.CAPTURES_RECORD)
+    partitions = await captures_partitions(connection)
+    replies = make_reader(connection)
+    producer = await start_producer(connection, sizes.CAPTURES_RECORD)
     try:
         await replies.start()
         own = TopicPartition(topics.REPLIES, REPLY_PARTITION)
@@ -90,11 +91,11 @@ async def open_log(bootstrap: str) -> AsyncIterator[Log]:
 
 
 async def read_partition(
-    bootstrap: str, topic: str, partition: int
+    connection: Connection, topic: str, partition: int
 ) -> list[tuple[bytes, bytes | None]]:
     """Return keys and values of all that a partition holds now, in order."""
     own = TopicPartition(topic, partition)
-    reader = make_reader(bootstrap)
+    reader = make_reader(connection)
     found: list[tuple[bytes, bytes | None]] = []
     try:
         await reader.start()

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.prompt import Confirm
 
-from openbat.command import bootstrap, run
+from openbat.command import connection, run
+from openbat.connection import Connection
 from openbat.dead_letters.listed import (
     DeadLettersError,
     Filters,
@@ -64,7 +65,7 @@ def list_(
     from openbat.dead_letters.kafka import read
 
     filters = _filters(reason, topic, partition, since, until)
-    found = [listed for listed in run(read(bootstrap())) if filters.match(listed)]
+    found = [listed for listed in run(read(connection())) if filters.match(listed)]
     shown = found[-limit:] if limit else found
     if as_json:
         document = {"letters": [_document(listed) for listed in shown], "counts": counts(found)}
@@ -92,11 +93,11 @@ def show(
     from openbat.dead_letters.kafka import read, values
     from openbat.dead_letters.shown import shown
 
-    address = bootstrap()
+    kafka = connection()
 
     async def find() -> list[tuple[Listed, bytes]]:
-        letters = named(await read(address), [letter_id])
-        return [pair async for pair in values(address, letters)]
+        letters = named(await read(kafka), [letter_id])
+        return [pair async for pair in values(kafka, letters)]
 
     found = run(find())
     if not found:
@@ -126,8 +127,8 @@ def replay(
     from openbat.dead_letters.kafka import replay as replay_letters
 
     filters = _filters(reason, topic, partition, since, until)
-    address = bootstrap()
-    letters = _chosen(address, ids, filters, everything, yes, "Replay")
+    kafka = connection()
+    letters = _chosen(kafka, ids, filters, everything, yes, "Replay")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("replaying", total=len(letters))
@@ -137,7 +138,7 @@ def replay(
             if said:
                 console.print(f"{listed.id}: {said}", markup=False)
 
-        totals = run(replay_letters(address, letters, done))
+        totals = run(replay_letters(kafka, letters, done))
     typer.echo(str(totals))
     if totals.refused:
         raise typer.Exit(1)
@@ -158,12 +159,12 @@ def drop(
     from openbat.dead_letters.kafka import drop as drop_letters
 
     filters = _filters(reason, topic, partition, since, until)
-    address = bootstrap()
-    letters = _chosen(address, ids, filters, everything, yes, "Drop")
+    kafka = connection()
+    letters = _chosen(kafka, ids, filters, everything, yes, "Drop")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("dropping", total=len(letters))
-        run(drop_letters(address, letters, lambda count: progress.advance(task, count)))
+        run(drop_letters(kafka, letters, lambda count: progress.advance(task, count)))
     typer.echo(f"dropped={len(letters)}")
 
 
@@ -185,7 +186,7 @@ def _filters(
 
 
 def _chosen(
-    address: str,
+    kafka: Connection,
     ids: Sequence[str] | None,
     filters: Filters,
     everything: bool,
@@ -197,7 +198,7 @@ def _chosen(
 
     if bool(ids) + (filters != Filters()) + everything != 1:
         raise DeadLettersError("give either ids, or filters, or --all, to say which letters")
-    found = run(read(address))
+    found = run(read(kafka))
     if ids:
         return named(found, ids)
     letters = [listed for listed in found if filters.match(listed)]

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from openbat.connection import Connection
 from openbat.dead_letters.listed import DeadLettersError, Letters, Listed
 from openbat.dead_letters.replay import RefusedError, replay_of
 from openbat.kafka import captures_partitions, make_reader, read_registry, start_producer
@@ -28,12 +29,12 @@ class Totals(Struct):
         return f"replayed={self.replayed} refused={self.refused}"
 
 
-async def read(bootstrap: str) -> list[Listed]:
+async def read(connection: Connection) -> list[Listed]:
     """Return all letters that are there now, oldest first."""
     letters = Letters()
-    partitions = range(await captures_partitions(bootstrap))
+    partitions = range(await captures_partitions(connection))
     sources = [TopicPartition(topics.DEAD_LETTERS, partition) for partition in partitions]
-    async with _reading(bootstrap) as consumer:
+    async with _reading(connection) as consumer:
         first = await consumer.beginning_offsets(sources)
         end = await consumer.end_offsets(sources)
         spans = {source.partition: (first[source], end[source]) for source in sources}
@@ -42,25 +43,29 @@ async def read(bootstrap: str) -> list[Listed]:
     return letters.all()
 
 
-async def values(bootstrap: str, letters: Iterable[Listed]) -> AsyncIterator[tuple[Listed, bytes]]:
+async def values(
+    connection: Connection, letters: Iterable[Listed]
+) -> AsyncIterator[tuple[Listed, bytes]]:
     """Yield letters with their values, a partition's in order; not those that are gone."""
     wanted = {(listed.partition, listed.offset): listed for listed in letters}
     spans: dict[int, tuple[int, int]] = {}
     for partition, offset in wanted:
         first, end = spans.get(partition, (offset, offset + 1))
         spans[partition] = min(first, offset), max(end, offset + 1)
-    async with _reading(bootstrap) as consumer:
+    async with _reading(connection) as consumer:
         async for record in _records(consumer, spans):
             listed = wanted.get((record.partition, record.offset))
             if listed is not None:
                 yield listed, record.value
 
 
-async def drop(bootstrap: str, letters: Sequence[Listed], done: Callable[[int], None]) -> None:
+async def drop(
+    connection: Connection, letters: Sequence[Listed], done: Callable[[int], None]
+) -> None:
     """Drop letters for good.
 
     Args:
-        bootstrap: Kafka's brokers.
+        connection: to Kafka.
         letters: to drop.
         done: called with how many more are dropped.
 
@@ -68,7 +73,7 @@ async def drop(bootstrap: str, letters: Sequence[Listed], done: Callable[[int], 
         DeadLettersError: Kafka stopped answering.
 
     """
-    async with _Writer(bootstrap) as writer:
+    async with _Writer(connection) as writer:
         for start in range(0, len(letters), CHUNK_LETTERS):
             chunk = letters[start : start + CHUNK_LETTERS]
             await writer.drop(chunk)
@@ -76,7 +81,7 @@ async def drop(bootstrap: str, letters: Sequence[Listed], done: Callable[[int], 
 
 
 async def replay(
-    bootstrap: str, letters: Sequence[Listed], done: Callable[[Listed, str], None]
+    connection: Connection, letters: Sequence[Listed], done: Callable[[Listed, str], None]
 ) -> Totals:
     """Process letters again, exactly once however often this is interrupted and repeated.
 
@@ -84,7 +89,7 @@ async def replay(
     the drop did not come to pass, changes nothing: what it holds is known by then.
 
     Args:
-        bootstrap: Kafka's brokers.
+        connection: to Kafka.
         letters: to replay.
         done: called for each, with what a person is to know about it or an empty string.
 
@@ -93,10 +98,10 @@ async def replay(
 
     """
     totals = Totals()
-    generation = (await read_registry(bootstrap)).generation
+    generation = (await read_registry(connection)).generation
     missing = {listed.id: listed for listed in letters}
-    async with _Writer(bootstrap) as writer:
-        async for chunk in _chunks(values(bootstrap, letters)):
+    async with _Writer(connection) as writer:
+        async for chunk in _chunks(values(connection, letters)):
             replayed = []
             for listed, value in chunk:
                 del missing[listed.id]
@@ -132,8 +137,8 @@ async def _chunks(
 
 
 @contextlib.asynccontextmanager
-async def _reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = make_reader(bootstrap)
+async def _reading(connection: Connection) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = make_reader(connection)
     try:
         await consumer.start()
         yield consumer
@@ -160,12 +165,12 @@ async def _records(
 class _Writer:
     """Sends replays and tombstones; what was sent is done when it is acknowledged."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._sent: list[asyncio.Future[Any]] = []
 
     async def __aenter__(self) -> Self:
-        self._producer: AIOKafkaProducer = await start_producer(self._bootstrap, sizes.BATCH)
+        self._producer: AIOKafkaProducer = await start_producer(self._connection, sizes.BATCH)
         return self
 
     async def __aexit__(self, _type: object, error: BaseException | None, _trace: object) -> None:

@@ -83,7 +83,7 @@ def crash_stack(directory: Path, sabotage: str = "") -> AbstractContextManager[S
 
 async def clients_of(stack: Stack, seed: int) -> Clients:
     """Return clients of a stack, not started yet."""
-    partitions = await captures_partitions(stack.bootstrap)
+    partitions = await captures_partitions(stack.connection)
     state = stack.state
     return Clients(
         state["gateway_url"], state["api_key"], partitions, real_or_made_up(CONVERSATIONS), seed
@@ -147,7 +147,7 @@ async def _run(
                 Round(fault.role, fault.moment, kills, exact_seconds, rows_seconds)
             )
             on_round(outcome.rounds[-1])
-    expected = await oracle.expected_of(cluster.stack.bootstrap)
+    expected = await oracle.expected_of(cluster.stack.connection)
     outcome.deviations += await oracle.check(cluster.stack, clients.journal, expected)
     outcome.captures = len(clients.journal.posted)
     outcome.messages = expected.messages

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from openbat.connection import Connection
 from openbat.kafka import captures_partitions, make_reader
 from schemas import topics
 from schemas.records import (
@@ -50,12 +51,12 @@ class Expected:
         return sum(len(found.messages) for found in self.model.conversations.values())
 
 
-async def read_topic(bootstrap: str, topic: str) -> dict[int, list[Any]]:
+async def read_topic(connection: Connection, topic: str) -> dict[int, list[Any]]:
     """Return all records of a topic by partition, in order of their offsets."""
-    reader: AIOKafkaConsumer = make_reader(bootstrap)
+    reader: AIOKafkaConsumer = make_reader(connection)
     await reader.start()
     try:
-        tps = [TopicPartition(topic, at) for at in range(await captures_partitions(bootstrap))]
+        tps = [TopicPartition(topic, at) for at in range(await captures_partitions(connection))]
         reader.assign(tps)
         await reader.seek_to_beginning(*tps)
         ends = await reader.end_offsets(tps)
@@ -68,10 +69,10 @@ async def read_topic(bootstrap: str, topic: str) -> dict[int, list[Any]]:
         await reader.stop()
 
 
-async def expected_of(bootstrap: str) -> Expected:
+async def expected_of(connection: Connection) -> Expected:
     """Run the model over the log."""
     expected = Expected()
-    for records in (await read_topic(bootstrap, topics.CAPTURES)).values():
+    for records in (await read_topic(connection, topics.CAPTURES)).values():
         for record in records:
             decoded = captures_codec.decode(record.value)
             for index, frame in enumerate(decoded.captures):
@@ -88,7 +89,7 @@ async def check(stack: Stack, journal: Journal, expected: Expected) -> list[str]
     return [
         *await asyncio.to_thread(check_rows, stack, expected.model),
         *await asyncio.to_thread(check_states, stack, expected.model),
-        *await check_analysis(stack.bootstrap, expected.model),
+        *await check_analysis(stack.connection, expected.model),
         *check_answers(journal, expected),
         *journal.wrong,
     ]
@@ -149,10 +150,10 @@ def check_states(stack: Stack, model: Model) -> list[str]:
     return differences("state", wanted, found)
 
 
-async def check_analysis(bootstrap: str, model: Model) -> list[str]:
+async def check_analysis(connection: Connection, model: Model) -> list[str]:
     """Every new message is in `analysis`; a replay may have put it there again."""
     found: set[tuple[str, str]] = set()
-    for records in (await read_topic(bootstrap, topics.ANALYSIS)).values():
+    for records in (await read_topic(connection, topics.ANALYSIS)).values():
         for record in records:
             for item in analysis_codec.decode(record.value):
                 conversation = str(UUID(bytes=item.conversation_id))

@@ -20,6 +20,7 @@ import rocksdict
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from openbat.connection import Connection
 from openbat.local.probe import wait_exact
 from schemas import topics
 from schemas.positions import POSITION_BYTES, capture_position
@@ -78,8 +79,8 @@ async def _run(cluster: Cluster, seed: int) -> tuple[list[str], int, Table]:
             wait_until, lambda: _second_writers(stack), NOTICED_SECONDS, "the zombie's late write"
         )
         await recovered(clients, time.monotonic())
-        late_entries = await _compacted(stack.bootstrap)
-    expected = await oracle.expected_of(stack.bootstrap)
+        late_entries = await _compacted(stack.connection)
+    expected = await oracle.expected_of(stack.connection)
     deviations = await oracle.check(stack, clients.journal, expected)
     before = stack.pids("conversations")
     for pid in before:
@@ -91,7 +92,7 @@ async def _run(cluster: Cluster, seed: int) -> tuple[list[str], int, Table]:
         NOTICED_SECONDS,
         "new workers",
     )
-    await wait_exact(stack.bootstrap, RECOVERY_SECONDS)
+    await wait_exact(stack.connection, RECOVERY_SECONDS)
     return deviations, late_entries, table_of(expected)
 
 
@@ -101,12 +102,12 @@ def _second_writers(stack: Stack) -> int:
     return sum(log.read_text().count("SecondWriterError") for log in logs)
 
 
-async def _compacted(bootstrap: str) -> int:
+async def _compacted(connection: Connection) -> int:
     """Let the broker compact what the changelog holds now; return how many records that took.
 
     Load must go on meanwhile: a segment is closed, and so compacted, when a later record comes.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
     try:
         await admin.alter_configs(
@@ -118,11 +119,11 @@ async def _compacted(bootstrap: str) -> int:
         )
     finally:
         await admin.close()
-    before = await oracle.read_topic(bootstrap, topics.CONVERSATIONS_CHANGELOG)
+    before = await oracle.read_topic(connection, topics.CONVERSATIONS_CHANGELOG)
     ends = {partition: records[-1].offset + 1 for partition, records in before.items()}
     async with asyncio.timeout(COMPACTED_SECONDS):
         while True:
-            now = await oracle.read_topic(bootstrap, topics.CONVERSATIONS_CHANGELOG)
+            now = await oracle.read_topic(connection, topics.CONVERSATIONS_CHANGELOG)
             left = {
                 partition: [record for record in records if record.offset < ends[partition]]
                 for partition, records in now.items()

@@ -15,8 +15,8 @@ UNDER_WAY_SECONDS = 1.0
 
 async def test_a_waiting_fetch_takes_nothing_once_all_partitions_are_held(stack: Stack) -> None:
     """As in a rebalance: Faust empties the set while aiokafka waits for records."""
-    reader = make_reader(stack.bootstrap)
-    producer = await start_producer(stack.bootstrap, sizes.BATCH)
+    reader = make_reader(stack.connection)
+    producer = await start_producer(stack.connection, sizes.BATCH)
     try:
         await reader.start()
         reader.assign([PART, OTHER])

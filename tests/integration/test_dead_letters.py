@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.decode import conversation_id_of
 from openbat.cli import app
+from openbat.connection import Connection
 from openbat.dead_letters.kafka import read, values
 from openbat.dead_letters.listed import DeadLettersError, Filters, Listed
 from openbat.kafka import captures_partitions, make_reader, migrate_topics, start_producer
@@ -61,7 +62,7 @@ def run() -> str:
 def names(stack: Stack, run: str) -> Iterator[str]:
     """Return conversations of `demo` that live in PARTITION."""
     chatbot_id = UUID(stack.state["chatbot_id"])
-    partitions = asyncio.run(captures_partitions(stack.bootstrap))
+    partitions = asyncio.run(captures_partitions(stack.connection))
     for number in range(10_000):
         name = f"{run}-{number}"
         of = topics.partition_of(conversation_id_of(chatbot_id, name).bytes, partitions)
@@ -91,8 +92,8 @@ def letter(offset: int, index: int, reason: Reason = "undecodable_capture") -> D
     return DeadLetter(reason, "mended", Source(topics.CAPTURES, PARTITION, offset, index))
 
 
-async def _produce(bootstrap: str, records: list[dict[str, Any]]) -> list[int]:
-    producer = await start_producer(bootstrap, sizes.BATCH)
+async def _produce(connection: Connection, records: list[dict[str, Any]]) -> list[int]:
+    producer = await start_producer(connection, sizes.BATCH)
     try:
         sent = [await producer.send(partition=PARTITION, **record) for record in records]
         return [done.offset for done in await asyncio.gather(*sent)]
@@ -100,9 +101,9 @@ async def _produce(bootstrap: str, records: list[dict[str, Any]]) -> list[int]:
         await producer.stop()
 
 
-def produce(bootstrap: str, *records: dict[str, Any]) -> list[int]:
+def produce(connection: Connection, *records: dict[str, Any]) -> list[int]:
     """Send records to PARTITION; return their offsets."""
-    return asyncio.run(_produce(bootstrap, list(records)))
+    return asyncio.run(_produce(connection, list(records)))
 
 
 def dead(of: DeadLetter, value: bytes) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def dead(of: DeadLetter, value: bytes) -> dict[str, Any]:
 
 
 def found(stack: Stack, filters: Filters) -> list[Listed]:
-    return [each for each in asyncio.run(read(stack.bootstrap)) if filters.match(each)]
+    return [each for each in asyncio.run(read(stack.connection)) if filters.match(each)]
 
 
 def ids(letters: list[Listed]) -> set[str]:
@@ -135,7 +136,7 @@ def answered(stack: Stack) -> None:
     # A marker behind it, in a conversation of its own, is a row only after it.
     name = next(names(stack, f"marker-{uuid.uuid4().hex[:8]}"))
     value = captures_codec.encode(CapturesRecord(1, 0, [frame(stack, name, "m")]))
-    produce(stack.bootstrap, {"topic": topics.CAPTURES, "value": value})
+    produce(stack.connection, {"topic": topics.CAPTURES, "value": value})
     query = (
         f"SELECT count() AS rows FROM openbat.messages WHERE external_conversation_id = '{name}'"
     )
@@ -144,7 +145,7 @@ def answered(stack: Stack) -> None:
 
 def captures_end(stack: Stack) -> int:
     async def end() -> int:
-        reader = make_reader(stack.bootstrap)
+        reader = make_reader(stack.connection)
         source = TopicPartition(topics.CAPTURES, PARTITION)
         await reader.start()
         try:
@@ -159,7 +160,7 @@ def test_a_poison_capture_is_listed_shown_refused_and_dropped(stack: Stack, run:
     before, after = (name for name, _ in zip(names(stack, run), range(2), strict=False))
     record = CapturesRecord(1, 0, [frame(stack, before, "a"), POISON, frame(stack, after, "b")])
     (offset,) = produce(
-        stack.bootstrap, {"topic": topics.CAPTURES, "value": captures_codec.encode(record)}
+        stack.connection, {"topic": topics.CAPTURES, "value": captures_codec.encode(record)}
     )
     stored(stack, run, rows=2, counted=2)
     letter_id = f"captures/{PARTITION}/{offset}/1"
@@ -205,7 +206,7 @@ def test_a_poison_capture_is_listed_shown_refused_and_dropped(stack: Stack, run:
     ],
 )
 def test_errors_say_what_to_do(stack: Stack, arguments: tuple[str, ...], said: str) -> None:
-    produce(stack.bootstrap, dead(letter(OFFSET, 0), POISON))
+    produce(stack.connection, dead(letter(OFFSET, 0), POISON))
     done = letters(stack, *arguments)
     assert done.exit_code == 1
     assert isinstance(done.exception, DeadLettersError)
@@ -232,7 +233,7 @@ def test_mended_letters_are_replayed_exactly_once(stack: Stack, run: str) -> Non
     remaining = f"captures/{PARTITION}/{OFFSET + 1}/1"
     # The second time it is as after a kill between the replay and the drop.
     for _ in range(2):
-        produce(stack.bootstrap, *mended)
+        produce(stack.connection, *mended)
         assert ids(found(stack, Filters())) >= set(wanted)
         done = letters(stack, "replay", *wanted)
         assert done.stdout == "replayed=2 refused=0\n"
@@ -251,7 +252,7 @@ def test_a_replay_that_is_killed_and_repeated_stores_nothing_twice(
     name = next(names(stack, run))
     filters = Filters(reason="failed_capture")
     produce(
-        stack.bootstrap,
+        stack.connection,
         *(
             dead(
                 letter(OFFSET, number, "failed_capture"),
@@ -318,7 +319,7 @@ def test_a_rejected_row_is_replayed_when_its_cause_is_gone(
     rejected = found(stack, filters)
 
     async def with_values() -> list[tuple[Listed, bytes]]:
-        return [pair async for pair in values(stack.bootstrap, rejected)]
+        return [pair async for pair in values(stack.connection, rejected)]
 
     kept = asyncio.run(with_values())
     for _ in range(2):
@@ -327,12 +328,12 @@ def test_a_rejected_row_is_replayed_when_its_cause_is_gone(
         stored(stack, run, rows=5, counted=5)
         # As after a kill between the replay and the drop.
         for each, value in kept:
-            asyncio.run(_put_back(stack.bootstrap, each, value))
+            asyncio.run(_put_back(stack.connection, each, value))
     assert letters(stack, "drop", *ids(rejected)).stdout == "dropped=2\n"
 
 
-async def _put_back(bootstrap: str, listed: Listed, value: bytes) -> None:
-    producer = await start_producer(bootstrap, sizes.BATCH)
+async def _put_back(connection: Connection, listed: Listed, value: bytes) -> None:
+    producer = await start_producer(connection, sizes.BATCH)
     try:
         await producer.send_and_wait(
             topics.DEAD_LETTERS, value, key=listed.key, partition=listed.partition,
@@ -401,12 +402,12 @@ async def test_every_poison_row_of_a_batch_is_isolated_and_no_other(stack: Stack
 
 def test_a_topic_of_the_earlier_release_works_and_workers_count_letters(tmp_path: Path) -> None:
     with brokers(tmp_path) as (broker,):
-        bootstrap = broker.bootstrap
-        asyncio.run(_make_as_before(bootstrap))
-        asyncio.run(migrate_topics(bootstrap, PARTITION + 1, replication_factor=1))
+        connection = broker.connection
+        asyncio.run(_make_as_before(connection))
+        asyncio.run(migrate_topics(connection, PARTITION + 1, replication_factor=1))
         headers = [("reason", b"format version 09 is not known"), *letter(5, 0).headers()[2:]]
         produce(
-            bootstrap,
+            connection,
             {"topic": topics.DEAD_LETTERS, "value": POISON, "headers": headers},
             {"topic": topics.CAPTURES, "value": b"\x09 no record"},
         )
@@ -415,7 +416,7 @@ def test_a_topic_of_the_earlier_release_works_and_workers_count_letters(tmp_path
             tmp_path,
             {
                 "OPENBAT_DATA_DIR": str(tmp_path),
-                "OPENBAT_KAFKA_BOOTSTRAP": bootstrap,
+                "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
                 "OPENBAT_METRICS_PORT": str(port),
             },
         )
@@ -440,12 +441,12 @@ def test_a_topic_of_the_earlier_release_works_and_workers_count_letters(tmp_path
         assert "format version 09 is not known" in listed[0]
         assert listed[2] == "2 dead letters: other 1, undecodable_record 1"
         assert letters(stack, "drop", "--all", "--yes").stdout == "dropped=2\n"
-        assert asyncio.run(read(bootstrap)) == []
+        assert asyncio.run(read(connection)) == []
 
 
-async def _make_as_before(bootstrap: str) -> None:
+async def _make_as_before(connection: Connection) -> None:
     """Make dead-letters as the first release did."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection)
     await admin.start()
     try:
         config = {"cleanup.policy": "delete", "max.message.bytes": str(sizes.DEAD_LETTERS_TOPIC)}

@@ -58,8 +58,8 @@ def test_the_gateway_stamps_what_is_set(stack: Stack) -> None:
 async def days_of(stack: Stack, name: str) -> set[int]:
     """Return the days that captures of a conversation were stamped with."""
     found = set()
-    for partition in range(await captures_partitions(stack.bootstrap)):
-        for _, value in await read_partition(stack.bootstrap, topics.CAPTURES, partition):
+    for partition in range(await captures_partitions(stack.connection)):
+        for _, value in await read_partition(stack.connection, topics.CAPTURES, partition):
             with contextlib.suppress(UndecodableError):  # other tests write poison
                 for frame in captures_codec.decode(value or b"").captures:
                     if name.encode() in frame:
@@ -69,7 +69,7 @@ async def days_of(stack: Stack, name: str) -> set[int]:
 
 async def test_ids_are_new_again_after_the_days_and_their_entries_are_swept(stack: Stack) -> None:
     chatbot_id = UUID(int=12)
-    async with open_log(stack.bootstrap) as log:
+    async with open_log(stack.connection) as log:
         assert await log.ask([made(chatbot_id, "old", 0, "a", "b")]) == [2]
         partition = log.partition_of(made(chatbot_id, "old", 0))
         name = neighbour(chatbot_id, log, partition)
@@ -80,7 +80,7 @@ async def test_ids_are_new_again_after_the_days_and_their_entries_are_swept(stac
 
         async def entries(conversation: str) -> list[bytes | None]:
             found = dict(
-                await read_partition(stack.bootstrap, topics.CONVERSATIONS_CHANGELOG, partition)
+                await read_partition(stack.connection, topics.CONVERSATIONS_CHANGELOG, partition)
             )
             prefix = IDS + made(chatbot_id, conversation, 0).conversation_id
             return [value for key, value in found.items() if key.startswith(prefix)]

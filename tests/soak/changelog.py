@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from uuid import UUID
 
+from openbat.connection import Connection
 from openbat.kafka import captures_partitions, start_producer
 from schemas import sizes, topics
 from schemas.records import Captured
@@ -35,10 +36,10 @@ def entries(number: int) -> Iterator[Entry]:
         yield from applied.changelog
 
 
-async def fill(bootstrap: str, count: int) -> int:
+async def fill(connection: Connection, count: int) -> int:
     """Write at least so many entries, of all partitions; return of how many conversations."""
-    partitions = await captures_partitions(bootstrap)
-    producer = await start_producer(bootstrap, sizes.CHANGELOG_BATCH)
+    partitions = await captures_partitions(connection)
+    producer = await start_producer(connection, sizes.CHANGELOG_BATCH)
     builders = [producer.create_batch() for _ in range(partitions)]
     sent = []
 

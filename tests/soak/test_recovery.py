@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from openbat.connection import Connection
 from openbat.kafka import migrate_topics
 from tests.brokers import brokers
 from tests.captures import open_log
@@ -23,17 +24,17 @@ MAX_BYTES = 600 * MIB
 
 
 @contextlib.contextmanager
-def started(bootstrap: str, directory: Path) -> Iterator[tuple[Worker, float]]:
+def started(connection: Connection, directory: Path) -> Iterator[tuple[Worker, float]]:
     """Start a worker on a disk; yield it when it is ready, and how many seconds that took."""
     begun = time.monotonic()
-    with worker(bootstrap, directory) as starting:
+    with worker(connection, directory) as starting:
         starting.wait_ready()
         yield starting, time.monotonic() - begun
 
 
-async def ask(bootstrap: str, conversations: int) -> None:
+async def ask(connection: Connection, conversations: int) -> None:
     """Repeat captures that the table knows, and some that it does not."""
-    async with open_log(bootstrap) as log:
+    async with open_log(connection) as log:
         for number in range(0, conversations, max(1, conversations // ASKED)):
             known = conversation(number, number % CAPTURES)
             new = conversation(number, CAPTURES)
@@ -46,18 +47,18 @@ def test_a_lost_table_is_rebuilt_from_the_changelog(
 ) -> None:
     entries = ENTRIES[full]
     with brokers(tmp_path / "kafka") as (broker,):
-        bootstrap = broker.bootstrap
-        asyncio.run(migrate_topics(bootstrap, PARTITIONS, replication_factor=1))
+        connection = broker.connection
+        asyncio.run(migrate_topics(connection, PARTITIONS, replication_factor=1))
         empty_seconds = 0.0
         if full:
-            with started(bootstrap, tmp_path / "empty") as (_, empty_seconds):
+            with started(connection, tmp_path / "empty") as (_, empty_seconds):
                 pass
-        conversations = asyncio.run(fill(bootstrap, entries))
-        with started(bootstrap, tmp_path / "lost") as (recovered, seconds):
+        conversations = asyncio.run(fill(connection, entries))
+        with started(connection, tmp_path / "lost") as (recovered, seconds):
             resident = resident_bytes(recovered.running.pid)
-            asyncio.run(ask(bootstrap, conversations))
+            asyncio.run(ask(connection, conversations))
         # Its table is on its disk now: it goes on from there.
-        with started(bootstrap, tmp_path / "lost") as (_, again_seconds):
+        with started(connection, tmp_path / "lost") as (_, again_seconds):
             pass
     report.add("entries of a changelog that is read from its beginning", entries)
     if full:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from openbat.connection import Connection
 from openbat.kafka import migrate_topics
 from schemas.records import Captured
 from tests.brokers import brokers
@@ -56,9 +57,9 @@ async def all_answer(log: Log, asked: Asked) -> None:
         assert await log.answer(name) == stored
 
 
-async def take_over(bootstrap: str, lost: Worker, asked: Asked) -> float:
+async def take_over(connection: Connection, lost: Worker, asked: Asked) -> float:
     """Kill a worker for good; return how long until every partition is answered."""
-    async with open_log(bootstrap) as log:
+    async with open_log(connection) as log:
         await all_answer(log, asked)
         lost.running.kill()
         begun = time.monotonic()
@@ -71,18 +72,18 @@ async def take_over(bootstrap: str, lost: Worker, asked: Asked) -> float:
 def seconds_to_take_over(directory: Path, entries: int, replicas: int) -> float:
     settings = {"OPENBAT_STANDBY_REPLICAS": str(replicas)}
     with brokers(directory / "kafka") as (broker,):
-        asyncio.run(migrate_topics(broker.bootstrap, PARTITIONS, replication_factor=1))
-        conversations = asyncio.run(fill(broker.bootstrap, entries))
+        asyncio.run(migrate_topics(broker.connection, PARTITIONS, replication_factor=1))
+        conversations = asyncio.run(fill(broker.connection, entries))
         with (
-            worker(broker.bootstrap, directory / "lost", **settings) as lost,
-            worker(broker.bootstrap, directory / "other", **settings) as other,
+            worker(broker.connection, directory / "lost", **settings) as lost,
+            worker(broker.connection, directory / "other", **settings) as other,
         ):
             lost.wait_ready()
             other.wait_ready()
             if replicas:
                 lost.wait_copied()
                 other.wait_copied()
-            return asyncio.run(take_over(broker.bootstrap, lost, Asked(conversations)))
+            return asyncio.run(take_over(broker.connection, lost, Asked(conversations)))
 
 
 @pytest.mark.timeout(900)

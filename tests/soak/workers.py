@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from openbat.connection import Connection
 from tests.stack import OPENBAT, Running, process, wait_until
 
 READY_SECONDS = 900.0
@@ -36,7 +37,7 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(bootstrap: str, directory: Path, **environment: str) -> Iterator[Worker]:
+def worker(connection: Connection, directory: Path, **environment: str) -> Iterator[Worker]:
     """Run a conversations worker on a directory, which is made where it is missing."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log"
@@ -44,7 +45,7 @@ def worker(bootstrap: str, directory: Path, **environment: str) -> Iterator[Work
     settings = {
         **os.environ,
         "OPENBAT_DATA_DIR": str(directory),
-        "OPENBAT_KAFKA_BOOTSTRAP": bootstrap,
+        "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
         **environment,
     }
     with process([*OPENBAT, "worker", "conversations"], settings, log) as running:

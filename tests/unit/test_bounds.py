@@ -14,6 +14,7 @@ from gateway.errors import RefusedError
 from gateway.registry import Registry
 from openbat import chatbots, importer, kafka
 from openbat.chatbots import ChatbotError
+from openbat.connection import Connection
 from tests.stack import ROOT
 from tests.unit.fakes import LONG_SECONDS
 from tests.unit.test_gateway import chatbot, entry
@@ -80,15 +81,15 @@ async def test_there_are_only_so_many_chatbots(monkeypatch: pytest.MonkeyPatch) 
     for number in (1, 2):
         registry.apply(*entry(chatbot(number, key=chatbots.new_key())))
 
-    async def edit(_: str, change: Any) -> Any:
+    async def edit(_: Connection, change: Any) -> Any:
         return change(registry)
 
     monkeypatch.setattr(chatbots, "edit_registry", edit)
     monkeypatch.setattr(chatbots, "MAX_CHATBOTS", 3)
-    made = await chatbots.create("", "third", chatbots.new_key())
+    made = await chatbots.create(Connection("nowhere"), "third", chatbots.new_key())
     registry.apply(*entry(made))
     with pytest.raises(ChatbotError, match="3 chatbots"):
-        await chatbots.create("", "fourth", chatbots.new_key())
+        await chatbots.create(Connection("nowhere"), "fourth", chatbots.new_key())
     assert kafka.edit_registry is not edit
 
 

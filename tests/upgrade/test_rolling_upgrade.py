@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from openbat.connection import Connection
 from openbat.kafka import make_reader
 from openbat.local import state
 from schemas import topics
@@ -108,9 +109,9 @@ def check_rows(stack: Stack, load: Load) -> None:
     wait_until(lambda: stored() == states, 30, "the conversations' states")
 
 
-async def all_values(bootstrap: str) -> dict[str, list[tuple[bytes | None, bytes]]]:
+async def all_values(connection: Connection) -> dict[str, list[tuple[bytes | None, bytes]]]:
     """Return keys and values of every topic's records, without tombstones."""
-    reader: AIOKafkaConsumer = make_reader(bootstrap, "read_committed")
+    reader: AIOKafkaConsumer = make_reader(connection, "read_committed")
     await reader.start()
     found: dict[str, list[tuple[bytes | None, bytes]]] = defaultdict(list)
     try:
@@ -133,12 +134,12 @@ async def all_values(bootstrap: str) -> dict[str, list[tuple[bytes | None, bytes
     return found
 
 
-def check_formats(bootstrap: str, previous: Release) -> Counter[str]:
+def check_formats(connection: Connection, previous: Release) -> Counter[str]:
     """Check that both releases read all there is in Kafka, to the same; count it by kind.
 
     What this release makes of a value must tell the release before the same as the value itself.
     """
-    found = asyncio.run(all_values(bootstrap))
+    found = asyncio.run(all_values(connection))
     assert {topic.name for topic in topics.TOPICS} - found.keys() == SILENT
     values = [(kind_of(topic, key), value) for topic in found for key, value in found[topic]]
     assert {kind for kind, _ in values} == FORMATS.keys()
@@ -195,5 +196,5 @@ def test_role_by_role_under_load(
         check_rows(stack, load)
         print(f"{time.monotonic() - started:6.1f} s  tables recovered", flush=True)  # noqa: T201
 
-        values = check_formats(stack.bootstrap, previous)
+        values = check_formats(stack.connection, previous)
         report.add("values in Kafka that both releases read to the same", values.total())
