@@ -5,17 +5,20 @@ no UUID.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from schemas.codec import Codec
+from schemas.positions import MAX_GENERATION
 
 FieldType = Literal["string", "number", "boolean"]
 State = Literal["active", "archived"]
 
 GENERATION_KEY = b"captures-generation"
 KEY_PREFIX_CHARACTERS = 14
+MAX_RATE_CHARACTERS = 64
+"""A rate's numbers must not get beyond what a double holds."""
 DEMO = "demo"
 """The chatbot that a local stack makes on its first run."""
 
@@ -27,7 +30,7 @@ class ChatbotSettings(Struct, frozen=True):
     gateway's default.
     """
 
-    rate_limit: str | None = None
+    rate_limit: Annotated[str, Meta(max_length=MAX_RATE_CHARACTERS)] | None = None
     analysis: bool = True
 
 
@@ -47,7 +50,7 @@ class Chatbot(Struct, frozen=True):
 class Generation(Struct, frozen=True):
     """How often the captures topic was made: see schemas.positions."""
 
-    generation: int
+    generation: Annotated[int, Meta(ge=0, le=MAX_GENERATION)]
 
 
 chatbot_codec = Codec(Chatbot, version=1)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -14,14 +14,17 @@ from sinks.rows import (
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
+    Rejected,
     Row,
     RowBatch,
-    Source,
 )
 
 log = structlog.get_logger()
 
 LONGEST_RETRY_WAIT_SECONDS = 10
+
+INSERT_SETTINGS = {"max_partitions_per_insert_block": 0}
+"""Rows of any months are taken: by default a batch of over 100 is refused for ever."""
 
 ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 691})
 """ClickHouse's error codes that speak of a row's data: a value that can't be parsed, converted or
@@ -47,15 +50,8 @@ class Client(Protocol):
         *,
         column_names: Sequence[str],
         column_oriented: bool,
+        settings: dict[str, Any],
     ) -> Any: ...
-
-
-class Rejected(NamedTuple):
-    """A row that can never be written, as JSON, with why and whence."""
-
-    value: bytes
-    reason: str
-    source: Source
 
 
 class ClickHouseWriter:
@@ -113,7 +109,7 @@ class ClickHouseWriter:
                     data = list(zip(*(row.values for row in rows), strict=True))
                     await asyncio.to_thread(
                         self._client.insert, table, data,
-                        column_names=columns, column_oriented=True,
+                        column_names=columns, column_oriented=True, settings=INSERT_SETTINGS,
                     )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
             if len(rows) == 1:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from schemas import topics
@@ -15,12 +15,9 @@ MAX_BATCH_BYTES = 64 * 1024 * 1024
 MAX_BATCH_AGE_SECONDS = 0.5
 
 
-class Rejected(Protocol):
-    """A row that ClickHouse will never take."""
-
-    value: bytes
-    reason: str
-    source: tuple[int, int]
+Rejected = tuple[bytes, str, tuple[int, int, int]]
+"""What can never be written, a row or a part of a record: as bytes, why, and its partition, offset
+and place in the record."""
 
 
 class Batch(Protocol):
@@ -29,8 +26,11 @@ class Batch(Protocol):
     @property
     def rows(self) -> int: ...
 
-    def add(self, value: bytes, partition: int, offset: int) -> None:
-        """Add a record's rows. Raises UndecodableError, and adds none then."""
+    def add(self, value: bytes, partition: int, offset: int) -> Sequence[Rejected]:
+        """Add a record's rows; return its parts that have none.
+
+        Raises UndecodableError, and adds none then.
+        """
 
 
 B = TypeVar("B", bound=Batch)
@@ -41,7 +41,7 @@ class Sink(Protocol[B]):
 
     def batch(self) -> B: ...
 
-    async def write(self, batch: B) -> list[Any]:
+    async def write(self, batch: B) -> Sequence[Rejected]:
         """Write all rows, retrying as long as it takes; return those that can never be written."""
 
 
@@ -77,7 +77,7 @@ class ClickHouseAgent(Generic[B]):
         self._idle.clear()
         offset, value, ack = record
         try:
-            self._batch.add(value, partition, offset)
+            await self._dead_letter(self._batch.add(value, partition, offset))
         except UndecodableError as error:
             await (
                 await self._dead_letters.send(
@@ -99,18 +99,20 @@ class ClickHouseAgent(Generic[B]):
                 await asyncio.wait_for(self._full.wait(), MAX_BATCH_AGE_SECONDS)
             batch, acks = self._batch, self._acks
             self._start_batch()
-            for rejected in await self._sink.write(batch):
-                partition, offset, index = rejected.source
-                await (
-                    await self._dead_letters.send(
-                        rejected.value, rejected.reason, topics.MESSAGES, partition, offset, index
-                    )
-                )
+            await self._dead_letter(await self._sink.write(batch))
             for ack in acks:
                 ack()
             self._unacked -= len(acks)
             if not self._unacked:
                 self._idle.set()
+
+    async def _dead_letter(self, rejected: Sequence[Rejected]) -> None:
+        for value, reason, (partition, offset, index) in rejected:
+            await (
+                await self._dead_letters.send(
+                    value, reason, topics.MESSAGES, partition, offset, index
+                )
+            )
 
     async def drained(self) -> None:
         """Return when every record that was taken in is acked."""

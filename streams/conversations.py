@@ -5,17 +5,18 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from schemas import topics
+from schemas import sizes, topics
 from schemas.codec import UndecodableError
 from schemas.records import (
     AnalysisItem,
     Captured,
+    CaptureResult,
     CapturesRecord,
     Change,
     RepliesRecord,
     analysis_codec,
-    captures_codec,
     decode_captured,
+    decode_captures,
     messages_codec,
     replies_codec,
 )
@@ -59,7 +60,7 @@ class ConversationsAgent:
         entries: list[ChangelogEntry] = []
         for offset, value, _ in records:
             try:
-                record = captures_codec.decode(value)
+                record = decode_captures(value)
             except UndecodableError as error:
                 written.append(await self._dead_letter(value, error, partition, offset, -1))
                 continue
@@ -71,11 +72,9 @@ class ConversationsAgent:
             items += applied.analysis
             local |= applied.local
             entries += applied.changelog
-            reply = RepliesRecord(partition, offset, applied.results)
+            reply = _reply(partition, offset, applied.results)
             written.append(
-                await self._producer.send(
-                    topics.REPLIES, replies_codec.encode(reply), partition=record.reply_partition
-                )
+                await self._producer.send(topics.REPLIES, reply, partition=record.reply_partition)
             )
         changelog = await self._send_changelog(partition, entries)
         written += [sent for sent, _ in changelog]
@@ -138,3 +137,12 @@ class ConversationsAgent:
             await send(topics.ANALYSIS, analysis_codec.encode(batch), partition=partition)
             for batch in batches(items, lambda item: len(item.messages))
         ]
+
+
+def _reply(partition: int, offset: int, results: list[CaptureResult]) -> bytes:
+    """Encode a reply; without the names of fields that were left out, where it gets too large."""
+    encoded = replies_codec.encode(RepliesRecord(partition, offset, results))
+    if len(encoded) <= sizes.OUTPUT_RECORD:
+        return encoded
+    counts = [CaptureResult(result.stored) for result in results]
+    return replies_codec.encode(RepliesRecord(partition, offset, counts))

@@ -10,6 +10,9 @@ from schemas import topics
 
 log = structlog.get_logger()
 
+MAX_REASON_CHARACTERS = 300
+"""A reason may quote what is at fault, which has any length."""
+
 
 class DeadLetters:
     """Writes to the dead-letters topic, into the partition that the source record has."""
@@ -24,13 +27,14 @@ class DeadLetters:
 
         Args:
             value: the raw bytes, of the record or of the part of it that is at fault.
-            reason: why it can't be processed, for a person. Holds no content.
+            reason: why it can't be processed, for a person; cut where it is long.
             topic: source topic.
             partition: source partition.
             offset: source offset.
             index: of the part in the record, -1 for the whole record.
 
         """
+        reason = reason[:MAX_REASON_CHARACTERS]
         log.error(
             "dead letter", reason=reason, topic=topic, partition=partition,
             offset=offset, index=index,

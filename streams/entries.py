@@ -13,17 +13,25 @@ Locally there is one entry per conversation and one per message id:
 """
 
 from hashlib import blake2b
+from typing import Annotated
 
-from schemas.codec import Codec
-from schemas.positions import POSITION_BYTES
-from schemas.records import ConversationState
+from msgspec import Meta
+
+from schemas.capture import MAX_MESSAGES
+from schemas.codec import UUID_BYTES, Codec, UndecodableError
+from schemas.positions import MESSAGE_BITS, POSITION_BYTES
+from schemas.records import ConversationState, check_fields
 
 STATE, IDS, MESSAGE = b"s", b"i", b"m"
-_CONVERSATION_END = 1 + 16
+_CONVERSATION_END = 1 + UUID_BYTES
+_CHANGELOG_KEY_BYTES = _CONVERSATION_END + POSITION_BYTES
 _LONGEST_WHOLE_ID_BYTES = 32
 
+Index = Annotated[int, Meta(ge=0, lt=MAX_MESSAGES)]
+IdPart = Annotated[bytes, Meta(max_length=_LONGEST_WHOLE_ID_BYTES)]
+
 state_codec = Codec(ConversationState, version=1)
-introduced_codec = Codec(list[tuple[int, bytes]], version=1)
+introduced_codec = Codec(list[tuple[Index, IdPart]], version=1)
 """Pairs of a message's index in its capture and the id part of its local key."""
 
 
@@ -69,18 +77,26 @@ def replay_entry(
         newest_revision: the highest revision known of the entry's conversation, 0 for none.
 
     Raises:
-        UndecodableError: the value is not in a format that this release reads.
+        UndecodableError: the key or the value is not in a format that this release reads.
 
     """
-    conversation_id = key[1:_CONVERSATION_END]
+    kind, conversation_id = key[:1], key[1:_CONVERSATION_END]
     number = int.from_bytes(key[_CONVERSATION_END:])
-    if key[:1] == STATE:
+    if len(key) != _CHANGELOG_KEY_BYTES or kind not in {STATE, IDS}:
+        raise UndecodableError(f"changelog key {key[:_CHANGELOG_KEY_BYTES].hex()} is not known")
+    if kind == STATE:
         if value is None:
             # The tombstone of a revision that a newer one replaced; of the newest, an erasure.
             return {state_key(conversation_id): None} if number >= newest_revision else {}
         if number < newest_revision:
             return {}
+        state = state_codec.decode(value)
+        check_fields(state.fields)
+        if (state.conversation_id, state.revision) != (conversation_id, number):
+            raise UndecodableError("the state is not the one that its key names")
         return {state_key(conversation_id): local_state(number, value)}
+    if number % (1 << MESSAGE_BITS):
+        raise UndecodableError("the key's position is not that of a capture")
     if value is None:
         return {}
     prefix = message_prefix(conversation_id)

@@ -32,17 +32,23 @@ from tests.property.strategies import LONG, ROLES, json_values
 numbers = st.integers(0, 2**63 - 1)
 sent = st.integers(FIRST_INSTANT, LAST_INSTANT)
 received = st.integers(0, LAST_INSTANT)
+counts = st.integers(0, 2**62)
+positions = st.integers(0, 2**64 - 1)
 texts = st.text(max_size=10)
 uuids = st.binary(min_size=16, max_size=16)
 roles = st.sampled_from(ROLES)
-fields = st.dictionaries(texts, st.dictionaries(texts, json_values, max_size=3), max_size=3)
-results = st.builds(records.CaptureResult, st.none() | numbers, st.lists(texts, max_size=3))
-new_messages = st.builds(
-    records.NewMessage, texts, roles, texts, numbers, numbers, st.integers(0, 2**64 - 1)
+fields = st.dictionaries(
+    st.sampled_from(sorted(records.GROUPS)),
+    st.dictionaries(texts, json_values, max_size=3),
+    max_size=3,
 )
+results = st.builds(
+    records.CaptureResult, st.none() | st.integers(0, 100), st.lists(texts, max_size=3)
+)
+new_messages = st.builds(records.NewMessage, texts, roles, texts, sent, received, positions)
 states = st.builds(
     records.ConversationState,
-    uuids, uuids, texts, numbers, numbers, numbers, numbers, numbers, numbers, numbers, fields,
+    uuids, uuids, texts, counts, positions, counts, sent, sent, received, received, fields,
 )  # fmt: skip
 captured = st.builds(
     records.Captured,

@@ -16,6 +16,7 @@ from streams.lanes import Received
 from tests.unit.fakes import LONG_SECONDS, FakeProducer, settled
 
 UNDECODABLE = b"?"
+WITH_AN_UNDECODABLE_PART = b"??"
 
 
 class Rejected(NamedTuple):
@@ -34,10 +35,13 @@ class FakeBatch:
     def rows(self) -> int:
         return sum(map(len, self.records))
 
-    def add(self, value: bytes, partition: int, offset: int) -> None:
+    def add(self, value: bytes, partition: int, offset: int) -> list[Rejected]:
         if value == UNDECODABLE:
             raise UndecodableError(f"record {offset} of {partition}")
         self.records.append(value)
+        if value == WITH_AN_UNDECODABLE_PART:
+            return [Rejected(b"part", "no state", (partition, offset, 3))]
+        return []
 
 
 class FakeSink:
@@ -159,6 +163,24 @@ async def test_a_rejected_row_is_a_dead_letter_before_anything_is_acked(worker: 
     letter.acknowledge()
     await settled()
     assert worker.acked == [0]
+
+
+async def test_an_undecodable_part_is_a_dead_letter_and_the_rest_of_its_record_is_written(
+    worker: Worker,
+) -> None:
+    taking = asyncio.create_task(worker.take(7, WITH_AN_UNDECODABLE_PART))
+    letter = await worker.producer.sent.get()
+    assert (letter.topic, letter.partition, letter.value) == (topics.DEAD_LETTERS, 2, b"part")
+    assert letter.headers["source-index"] == "3"
+    worker.sink.written.release()
+    await settled()
+    assert worker.acked == []
+    letter.acknowledge()
+    await taking
+    await worker.take(8, bytes(10))
+    assert await worker.sink.writing.get() == [WITH_AN_UNDECODABLE_PART, bytes(10)]
+    await settled()
+    assert worker.acked == [7, 8]
 
 
 async def test_an_undecodable_record_is_a_dead_letter_and_its_neighbours_are_written(

@@ -1,9 +1,14 @@
 """Keys of the conversations table: what they sort by, and that kinds never meet."""
 
 import time
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
 
 from schemas import sizes
-from schemas.records import Fields, encode
+from schemas.codec import UndecodableError
+from schemas.records import ConversationState, Fields, encode
 from streams.entries import (
     changelog_ids_key,
     changelog_state_key,
@@ -12,6 +17,7 @@ from streams.entries import (
     local_state,
     message_prefix,
     replay_entry,
+    state_codec,
     state_key,
 )
 from streams.upsert import merge
@@ -33,12 +39,41 @@ def test_ids_are_remembered_as_they_always_were() -> None:
     assert id_part("x" * 33).hex() == "ffe2b3277a8d1b00ddc6393c960dd0f8e7"
 
 
+def state(revision: int = 5, **changed: Any) -> bytes:
+    made = ConversationState(bytes(16), CONVERSATION, "external", revision, 128, 1, 1, 1, 1, 1, {})
+    return state_codec.encode(replace(made, **changed))
+
+
 def test_a_state_replaces_an_older_one_and_never_a_newer_one() -> None:
     key = changelog_state_key(CONVERSATION, 5)
-    expected = {state_key(CONVERSATION): local_state(5, b"value")}
-    assert replay_entry(key, b"value", 4) == expected
-    assert replay_entry(key, b"value", 5) == expected
-    assert replay_entry(key, b"value", 6) == {}
+    expected = {state_key(CONVERSATION): local_state(5, state())}
+    assert replay_entry(key, state(), 4) == expected
+    assert replay_entry(key, state(), 5) == expected
+    assert replay_entry(key, state(), 6) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"", None),
+        (b"s" + CONVERSATION, None),
+        (changelog_state_key(CONVERSATION, 5) + b"\0", None),
+        (b"m" + changelog_ids_key(CONVERSATION, 128)[1:], None),
+        (changelog_state_key(CONVERSATION, 5), b""),
+        (changelog_state_key(CONVERSATION, 5), state(6)),
+        (changelog_state_key(CONVERSATION, 5), state(conversation_id=bytes(16))),
+        (changelog_state_key(CONVERSATION, 5), state(position=-1)),
+        (changelog_state_key(CONVERSATION, 5), state(fields={"other": {}})),
+        (changelog_ids_key(CONVERSATION, 129), introduced_codec.encode([])),
+        (changelog_ids_key(CONVERSATION, 128), b"\x01"),
+        (changelog_ids_key(CONVERSATION, 128), introduced_codec.encode([(-1, b"a")])),
+        (changelog_ids_key(CONVERSATION, 128), introduced_codec.encode([(100, b"a")])),
+        (changelog_ids_key(CONVERSATION, 128), introduced_codec.encode([(0, bytes(33))])),
+    ],
+)
+def test_an_entry_that_no_worker_wrote_is_undecodable(key: bytes, value: bytes | None) -> None:
+    with pytest.raises(UndecodableError):
+        replay_entry(key, value, 0)
 
 
 def test_a_tombstone_removes_the_newest_state_and_never_a_newer_one() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, DataError, OperationalError
+from msgspec.structs import replace
 from tenacity import wait_none
 
 from schemas.codec import UndecodableError
@@ -28,10 +29,11 @@ from sinks.rows import (
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
+    Rejected,
     RowBatch,
     Source,
 )
-from sinks.writer import ClickHouseWriter, Rejected
+from sinks.writer import ClickHouseWriter
 
 CHATBOT = b"\1" * 16
 CANNOT_PARSE_TEXT, UNKNOWN_TABLE, TOO_MANY_PARTS = 6, 60, 252
@@ -139,25 +141,48 @@ def test_a_batch_holds_every_message_and_the_newest_state_of_each_conversation()
     assert batch.rows == 6
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"",
-        b"\xff",
-        record((state(), messages("a")))[:-1],
-        messages_codec.encode(
-            [
-                Change(b"a", msgspec.Raw(encode(state())), msgspec.Raw(encode(messages("a")))),
-                Change(b"b", msgspec.Raw(encode(state())), msgspec.Raw(encode("no messages"))),
-            ]
-        ),
-    ],
-)
+@pytest.mark.parametrize("value", [b"", b"\xff", record((state(), messages("a")))[:-1]])
 def test_of_an_undecodable_record_no_row_is_added(value: bytes) -> None:
     batch = batch_of(record((state(), messages("a"))))
     with pytest.raises(UndecodableError):
         batch.add(value, 0, 1)
     assert batch.rows == 2
+
+
+NOT_A_MEMBER = "x" * 100
+
+
+@pytest.mark.parametrize(
+    ("part", "new"),
+    [
+        (encode(state()), encode("no messages")),
+        (encode("no state"), encode([])),
+        (encode(replace(state(), chatbot_id=b"short")), encode([])),
+        (encode(replace(state(), revision=-1)), encode([])),
+        (encode(replace(state(), created_at=-1)), encode([])),
+        (encode(state()), encode([replace(messages("a")[0], received_at=2**63)])),
+        (encode(state()), encode([replace(messages("a")[0], position=-1)])),
+        (encode(state(fields={"user": {"id": 5}})), encode([])),
+        (encode(state(fields={"user": {"mrr": "much"}})), encode([])),
+        (encode(state(fields={"session": {"device": ["phone"]}})), encode([])),
+        (encode(state(fields={"user": {"createdAt": NOT_A_MEMBER}})), encode([])),
+        (encode(state(fields={"user": {"createdAt": "0001-01-01"}})), encode([])),
+        (encode(state(fields={"custom": {"a": msgspec.msgpack.Ext(5, b"")}})), encode([])),
+        (encode(state(fields={"user": {"a": {None: 1}}})), encode([])),
+    ],
+)
+def test_a_change_that_columns_cannot_hold_takes_no_other_along(part: bytes, new: bytes) -> None:
+    good = record((state(), messages("a"))), record((state(number=3), messages("b")))
+    (first,), (last,) = map(messages_codec.decode, good)
+    bad = Change((2).to_bytes(16), msgspec.Raw(part), msgspec.Raw(new))
+    batch = RowBatch()
+    (rejected,) = batch.add(messages_codec.encode([first, bad, last]), 4, 5)
+    assert [row.values[5] for row in batch.messages] == ["a", "b"]
+    assert len(batch.conversations) == 2
+    assert rejected.source == Source(4, 5, 1)
+    assert rejected.value == encode(bad)
+    assert rejected.reason
+    assert NOT_A_MEMBER not in rejected.reason
 
 
 class FakeClient:
@@ -199,8 +224,10 @@ class FakeClient:
         *,
         column_names: Sequence[str],
         column_oriented: bool,
+        settings: dict[str, Any],
     ) -> None:
         assert column_oriented
+        assert settings == {"max_partitions_per_insert_block": 0}
         assert len(data) == len(column_names)
         rows = list(zip(*data, strict=True))
         self.inserts.append((table, len(rows)))
