@@ -17,7 +17,7 @@ from gateway.limits import RateLimits
 from gateway.prefer import Preference, preference
 from gateway.publisher import Publisher
 from gateway.registry import Registry
-from gateway.replies import Expected, Replies
+from gateway.replies import Expected, Replies, result_at
 from schemas import sizes
 from schemas.capture import Capture, CaptureAnswer
 from schemas.records import CaptureResult, encode
@@ -105,15 +105,14 @@ class CaptureEndpoint:
         if wanted.wait_seconds is not None:
             try:
                 async with asyncio.timeout(wanted.wait_seconds):
-                    return (await asyncio.shield(expected.results))[index]
+                    return result_at(await asyncio.shield(expected.results), index)
             except TimeoutError:
                 return None
         if wanted.respond_async:
             return None
         if self._replies.is_late(expected.partition) and not expected.soon.done():
             return None
-        results = await asyncio.shield(expected.soon)
-        return results[index] if results else None
+        return result_at(await asyncio.shield(expected.soon), index)
 
 
 def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:

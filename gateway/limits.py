@@ -38,7 +38,7 @@ class RateLimits:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._storage_errors = storage.base_exceptions
         self._default = default
-        self._parsed: dict[str, RateLimitItem] = {}
+        self._parsed: dict[str, RateLimitItem | None] = {}
 
     async def take(self, chatbot: Chatbot) -> None:
         """Count one capture.
@@ -48,11 +48,11 @@ class RateLimits:
 
         """
         rate = chatbot.settings.rate_limit or self._default
-        if rate == OFF:
-            return
-        item = self._parsed.get(rate)
+        if rate not in self._parsed:
+            self._parsed[rate] = self._parse(rate)
+        item = self._parsed[rate]
         if item is None:
-            item = self._parsed[rate] = parse(rate)
+            return
         try:
             if await self._limiter.hit(item, chatbot.id):
                 return
@@ -72,3 +72,13 @@ class RateLimits:
                 "RateLimit": f'"chatbot";r=0;t={seconds}',
             },
         )
+
+    def _parse(self, rate: str) -> RateLimitItem | None:
+        if rate == OFF:
+            return None
+        try:
+            return parse(rate)
+        except ValueError:
+            # The registry's writer and the settings take none such: a foreign one wrote it.
+            log.error("a rate can't be read: the default counts instead", rate=rate)
+            return None if rate == self._default else self._parse(self._default)

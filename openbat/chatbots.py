@@ -11,7 +11,13 @@ from msgspec.structs import replace
 
 from gateway.registry import Registry
 from openbat.kafka import Entries, edit_registry
-from schemas.chatbots import KEY_PREFIX_CHARACTERS, Chatbot, FieldType, chatbot_codec
+from schemas.chatbots import (
+    KEY_PREFIX_CHARACTERS,
+    MAX_RATE_CHARACTERS,
+    Chatbot,
+    FieldType,
+    chatbot_codec,
+)
 
 FIELD_TYPES: tuple[FieldType, ...] = ("string", "number", "boolean")
 
@@ -108,7 +114,7 @@ def _rate_limit(value: str) -> str | None:
         return None
     if value != "off":
         try:
-            usable = parse(value).amount > 0
+            usable = parse(value).amount > 0 and len(value) <= MAX_RATE_CHARACTERS
         except ValueError:
             usable = False
         if not usable:
