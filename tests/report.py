@@ -25,7 +25,7 @@ class Figure(Struct):
     holds: bool = True
 
 
-class Report(Struct):
+class Report(Struct, dict=True):
     """A run's figures, in the order in which they were found."""
 
     name: str
