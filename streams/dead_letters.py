@@ -40,7 +40,7 @@ class DeadLetters:
             offset=offset, index=index,
         )  # fmt: skip
         headers = [
-            ("reason", reason.encode()),
+            ("reason", reason.encode(errors="replace")),
             ("source-topic", topic.encode()),
             ("source-partition", str(partition).encode()),
             ("source-offset", str(offset).encode()),
