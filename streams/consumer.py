@@ -3,8 +3,13 @@
 Faust resumes a partition's fetching before it seeks to the committed offset, and aiokafka's
 `seek_to_committed` seeks nowhere where that is 0 or missing. What was fetched in between, or
 dropped in a rebalance before the first commit, would never be read again.
+
+It also seeks on its own account, from the task that fetches, where it finds that flow was stopped
+meanwhile. That seek may still be under way when the rebalance is over, and then takes a partition
+back while it is read: what is fetched already comes next, and what is between is missing.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +25,8 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._held: set[Any] = set()
+        self._sought: set[Any] = set()
+        self._seeking = asyncio.Lock()
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:
         changelogs = {tp for tp in tps if self._is_changelog_tp(tp)}
@@ -27,9 +34,18 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
         super().resume_partitions(changelogs)
 
     async def perform_seek(self) -> None:
-        await super().perform_seek()
-        super().resume_partitions(self._held)
-        self._held.clear()
+        """Seek the partitions that are held back, and hold them back no longer.
+
+        Where none is, a rebalance is under way, and a seek will follow when it is over.
+        """
+        async with self._seeking:
+            if not self._held:
+                return
+            await super().perform_seek()
+            # Of Faust's own type: those that were sought are aiokafka's, though equal.
+            ready = {tp for tp in self._held if tp in self._sought}
+            super().resume_partitions(ready)
+            self._held -= ready
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
         self._held.clear()
@@ -44,6 +60,7 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
             earliest = await self.earliest_offsets(*unsought)
             await self.seek_wait(earliest)
             sources.update(earliest)
+        self._sought = set(sources)
         self.app.on_seek(sources)
         return sources
 

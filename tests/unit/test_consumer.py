@@ -1,0 +1,108 @@
+"""Faust's consumer fetches from a partition only once it was sought, and is not taken back then."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.transport.drivers.aiokafka import Consumer
+
+from streams.consumer import RewindingConsumer
+from tests.unit.fakes import settled
+
+TP = ("captures", 0)
+OTHER = ("captures", 1)
+
+
+class Group:
+    """What Kafka knows, and what Faust's consumer did."""
+
+    def __init__(self) -> None:
+        self.committed = {TP: 5}
+        self.fetching: list[Any] = []
+        self.seeks = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> Group:
+    made = Group()
+
+    async def perform_seek(self: Any) -> None:
+        made.seeks += 1
+        await self.seek_to_committed()
+
+    async def seek_to_committed(_self: Any) -> dict[Any, int]:
+        committed = dict(made.committed)
+        await made.answers.wait()
+        return committed
+
+    monkeypatch.setattr(Consumer, "__init__", lambda _self: None)
+    monkeypatch.setattr(Consumer, "perform_seek", perform_seek)
+    monkeypatch.setattr(Consumer, "seek_to_committed", seek_to_committed)
+    monkeypatch.setattr(Consumer, "resume_partitions", lambda _self, tps: made.fetching.extend(tps))
+    monkeypatch.setattr(Consumer, "_is_changelog_tp", lambda _self, _tp: False)
+    return made
+
+
+@pytest.fixture
+def sought() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def consumer(group: Group, sought: list[Any]) -> RewindingConsumer:
+    made = RewindingConsumer()
+    made.app = SimpleNamespace(on_seek=sought.append)
+    assert group.fetching == []
+    return made
+
+
+async def test_a_partition_is_fetched_from_once_it_was_sought(
+    consumer: RewindingConsumer, group: Group, sought: list[Any]
+) -> None:
+    consumer.resume_partitions({TP})
+    assert group.fetching == []
+    await consumer.perform_seek()
+    assert group.fetching == [TP]
+    assert sought == [{TP: 5}]
+
+
+async def test_a_seek_while_no_partition_is_held_back_takes_none_back(
+    consumer: RewindingConsumer, group: Group, sought: list[Any]
+) -> None:
+    consumer.resume_partitions({TP})
+    await consumer.perform_seek()
+    await consumer.perform_seek()
+    assert group.seeks == 1
+    assert len(sought) == 1
+
+
+async def test_of_two_seeks_at_once_the_later_one_changes_nothing(
+    consumer: RewindingConsumer, group: Group, sought: list[Any]
+) -> None:
+    consumer.resume_partitions({TP})
+    group.answers.clear()
+    seeks = [asyncio.create_task(consumer.perform_seek()) for _ in range(2)]
+    await settled()
+    group.answers.set()
+    await asyncio.gather(*seeks)
+    assert group.fetching == [TP]
+    assert sought == [{TP: 5}]
+
+
+async def test_a_partition_that_came_during_a_seek_is_held_back_until_the_next(
+    consumer: RewindingConsumer, group: Group
+) -> None:
+    consumer.resume_partitions({TP})
+    group.answers.clear()
+    seeking = asyncio.create_task(consumer.perform_seek())
+    await settled()
+    group.committed[OTHER] = 7
+    consumer.resume_partitions({OTHER})
+    group.answers.set()
+    await seeking
+    assert group.fetching == [TP]
+    await consumer.perform_seek()
+    assert group.fetching == [TP, OTHER]
