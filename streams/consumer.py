@@ -60,7 +60,8 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
             if not self._held:
                 return
             await super().perform_seek()
-            ready = self._held & self._sought
+            # Of Faust's own type: those that were sought are aiokafka's, though equal.
+            ready = {tp for tp in self._held if tp in self._sought}
             super().resume_partitions(ready)
             self._held -= ready
 
