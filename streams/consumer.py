@@ -65,6 +65,12 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
             super().resume_partitions(ready)
             self._held -= ready
 
+    async def on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        # Faust pauses them too, but only after it has waited: a record could be read meanwhile,
+        # before its table is recovered.
+        self.pause_partitions(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
         self._held.clear()
         await super().on_partitions_revoked(revoked)
