@@ -8,20 +8,17 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import clickhouse_connect
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from openbat import notify
 from openbat.kafka import TopicsError, captures_partitions, start_producer
 from openbat.patience import until_it_answers
 from openbat.settings import Settings
 from schemas import sizes, topics
-from sinks.writer import ClickHouseWriter
 from streams.app import WorkerApp, add_agent, exit_now, make_app, run
 from streams.clickhouse import ClickHouseAgent
 from streams.conversations import ConversationsAgent
@@ -29,6 +26,9 @@ from streams.dead_letters import DeadLetters
 from streams.lanes import Lanes
 from streams.table import ConversationsTable
 from streams.window import Windows
+
+if TYPE_CHECKING:
+    from sinks.writer import ClickHouseWriter
 
 log = structlog.get_logger()
 
@@ -132,6 +132,9 @@ async def _conversations(
 
 
 async def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
+    # Half a second of a start that the other worker need not spend.
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     writer = await until_it_answers(
         "ClickHouse",
         (ClickHouseError,),
@@ -143,8 +146,12 @@ async def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partit
     app.drained = agent.drained
 
 
-def _connect_writer(url: str) -> ClickHouseWriter:
+def _connect_writer(url: str) -> "ClickHouseWriter":
     """Connect to ClickHouse. Raises ClickHouseError where it is away or lacks the tables."""
+    import clickhouse_connect
+
+    from sinks.writer import ClickHouseWriter
+
     client = clickhouse_connect.get_client(
         dsn=url,
         autogenerate_session_id=False,
