@@ -1,4 +1,4 @@
-.PHONY: run test check crash outages soak fuzz clean
+.PHONY: run test check audit crash outages soak fuzz clean
 
 # uv makes the environment from uv.lock; pip brings uv where it is missing.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
@@ -17,6 +17,10 @@ check: .venv/installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# Known vulnerabilities in what is installed, secrets in the project's files.
+audit: .venv/installed
+	.venv/bin/python -m tests.audit
 
 # What the promises of docs/reliability.md rest on, at full length; `make test` runs a minute of each.
 ROUNDS ?= 200

@@ -4,11 +4,12 @@ import asyncio
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.errors import RefusedError, bad_request, too_large
+from gateway.errors import RefusedError, bad_request, too_large, unavailable
+from schemas import sizes
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -16,6 +17,8 @@ else:
     from backports import zstd
 
 ENCODINGS = "gzip, zstd"
+MAX_BODIES_BYTES = 128 * sizes.MIB
+"""In one gateway; decoded, a body takes several times its size."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _ZSTD_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 23}
 _MAX_MEMBERS = 100
@@ -44,12 +47,50 @@ def check_content_type(content_type: str | None) -> None:
         )
 
 
-async def read_body(request: Request, limit_bytes: int, timeout_seconds: float) -> bytes:
-    """Return the request's body, decompressed.
+class Bodies:
+    """The bodies of all requests under way in one gateway, together.
+
+    A request holds its body until it is answered, and many may wait for the log or the workers.
+    """
+
+    def __init__(self, limit_bytes: int = MAX_BODIES_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+
+class Held:
+    """What one request holds, until the block ends."""
+
+    __slots__ = ("_bodies", "_bytes")
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bodies.held_bytes -= self._bytes
+
+    def take(self, count: int) -> None:
+        """Hold so many bytes more. Raises RefusedError, 503, where there is no room for them."""
+        bodies = self._bodies
+        if bodies.held_bytes + count > bodies.limit_bytes:
+            raise unavailable("overloaded", "Too many captures are under way: send it again.")
+        bodies.held_bytes += count
+        self._bytes += count
+
+
+async def read_body(
+    request: Request, limit_bytes: int, timeout_seconds: float, held: Held
+) -> bytes:
+    """Return the request's body, decompressed; `held` counts it.
 
     Raises:
         RefusedError: 408 too slow, 413 too large, 415 an encoding that we don't take, 400 data
-            that does not decode under its encoding, or a client that went away.
+            that does not decode under its encoding, or a client that went away, 503 too many
+            bodies at once.
 
     """
     encodings = request.headers.getlist("content-encoding")
@@ -64,18 +105,20 @@ async def read_body(request: Request, limit_bytes: int, timeout_seconds: float) 
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise too_large(limit_bytes)
-    data = await _receive(request, limit_bytes, timeout_seconds)
+    data = await _receive(request, limit_bytes, timeout_seconds, held)
     if encoding == "identity":
         return data
     try:
-        return _decompress(data, limit_bytes, _new_zstd if encoding == "zstd" else _new_gzip)
+        body = _decompress(data, limit_bytes, _new_zstd if encoding == "zstd" else _new_gzip)
     except (zlib.error, zstd.ZstdError, EOFError) as error:
         raise bad_request(
             "undecodable_body", f"The body does not decode as {encoding}: {error}"
         ) from None
+    held.take(len(body))
+    return body
 
 
-async def _receive(request: Request, limit_bytes: int, timeout_seconds: float) -> bytes:
+async def _receive(request: Request, limit_bytes: int, timeout_seconds: float, held: Held) -> bytes:
     chunks = []
     size = 0
     try:
@@ -84,6 +127,7 @@ async def _receive(request: Request, limit_bytes: int, timeout_seconds: float) -
                 size += len(chunk)
                 if size > limit_bytes:
                     raise too_large(limit_bytes)
+                held.take(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         raise RefusedError(

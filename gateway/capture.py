@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.auth import authenticate
-from gateway.body import check_content_type, read_body
+from gateway.body import Bodies, Held, check_content_type, read_body
 from gateway.decode import captured_of, decode_capture, distinct_messages
 from gateway.errors import too_large
 from gateway.limits import RateLimits
@@ -20,6 +20,7 @@ from gateway.registry import Registry
 from gateway.replies import Expected, Replies
 from schemas import sizes
 from schemas.capture import Capture, CaptureAnswer
+from schemas.chatbots import Chatbot
 from schemas.records import CaptureResult, encode
 
 PENDING = "Deduplication pending: messagesStored is provisional"
@@ -54,6 +55,7 @@ class CaptureEndpoint:
         self._publisher = publisher
         self._replies = replies
         self._bounds = bounds
+        self._bodies = Bodies()
 
     async def post(self, request: Request) -> Response:
         """Answer one capture. Raises RefusedError where it can't be taken."""
@@ -61,8 +63,13 @@ class CaptureEndpoint:
         chatbot = authenticate(headers.get("authorization"), self._registry.chatbot_of)
         await self._limits.take(chatbot)
         check_content_type(headers.get("content-type"))
+        with Held(self._bodies) as held:
+            return await self._take(request, chatbot, held)
+
+    async def _take(self, request: Request, chatbot: Chatbot, held: Held) -> Response:
+        headers = request.headers
         bounds = self._bounds
-        body = await read_body(request, bounds.max_body_bytes, bounds.body_timeout_seconds)
+        body = await read_body(request, bounds.max_body_bytes, bounds.body_timeout_seconds, held)
         received_at = time.time_ns() // 1000
         capture = decode_capture(body)
         captured, warnings = captured_of(

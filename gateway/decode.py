@@ -77,6 +77,7 @@ def captured_of(
         analysis=chatbot.settings.analysis,
         messages=list(_messages(capture.messages, conversation_id, received_at, idempotency_key)),
         fields=fields,
+        remember_days=chatbot.settings.remember_days,
     )
     return captured, warnings
 

@@ -2,9 +2,10 @@
 
 import math
 import time
+from functools import lru_cache
 
 import structlog
-from limits import RateLimitItem, parse
+from limits import parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import ConfigurationError
@@ -16,6 +17,10 @@ from schemas.chatbots import Chatbot
 log = structlog.get_logger()
 
 OFF = "off"
+MAX_RATES = 1_000
+"""Different rates whose parsed form is kept."""
+
+parsed = lru_cache(MAX_RATES)(parse)
 
 
 class RateLimits:
@@ -38,7 +43,6 @@ class RateLimits:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._storage_errors = storage.base_exceptions
         self._default = default
-        self._parsed: dict[str, RateLimitItem] = {}
 
     async def take(self, chatbot: Chatbot) -> None:
         """Count one capture.
@@ -50,9 +54,7 @@ class RateLimits:
         rate = chatbot.settings.rate_limit or self._default
         if rate == OFF:
             return
-        item = self._parsed.get(rate)
-        if item is None:
-            item = self._parsed[rate] = parse(rate)
+        item = parsed(rate)
         try:
             if await self._limiter.hit(item, chatbot.id):
                 return

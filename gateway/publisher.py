@@ -73,7 +73,7 @@ class _Lane(Generic[T]):
 
 
 class Publisher(Generic[T]):
-    """The only writer of `captures`.
+    """The gateway's only writer of `captures`.
 
     Args:
         make_producer: makes and starts an idempotent producer with acks=all and no linger.

@@ -20,6 +20,8 @@ Results = list[CaptureResult]
 Name = tuple[int, int]
 
 MAX_PARKED = 10_000
+MAX_EXPECTED = 50_000
+"""Records whose replies may still be asked for. What is over it is answered provisionally."""
 
 
 class Expected:
@@ -118,7 +120,7 @@ class Replies:
         before = now - self._keep_seconds
         while self._expected:
             name, expected = next(iter(self._expected.items()))
-            if expected.at >= before:
+            if expected.at >= before and len(self._expected) < MAX_EXPECTED:
                 break
             del self._expected[name]
         before = now - self._wait_seconds

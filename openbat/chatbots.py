@@ -10,9 +10,20 @@ from limits import parse
 from msgspec.structs import replace
 
 from gateway.registry import Registry
+from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
-from schemas.chatbots import KEY_PREFIX_CHARACTERS, Chatbot, FieldType, chatbot_codec
+from schemas.chatbots import (
+    KEY_PREFIX_CHARACTERS,
+    MAX_REMEMBER_DAYS,
+    MIN_REMEMBER_DAYS,
+    Chatbot,
+    FieldType,
+    chatbot_codec,
+)
 
+MAX_CHATBOTS = 100_000
+MAX_SCHEMA_FIELDS, MAX_FIELD_NAME = 1_000, 255
+FOREVER = "forever"
 FIELD_TYPES: tuple[FieldType, ...] = ("string", "number", "boolean")
 
 
@@ -41,7 +52,7 @@ def find(registry: Registry, name: str) -> Chatbot:
     raise ChatbotError(f"there is no chatbot {name!r}: see `openbat chatbots list`")
 
 
-async def create(bootstrap: str, name: str, key: str) -> Chatbot:
+async def create(connection: Connection, name: str, key: str) -> Chatbot:
     """Make a chatbot. Raises ChatbotError where the name is taken, or can't be one."""
     if not name.strip() or name != name.strip() or len(name) > 255 or not name.isprintable():
         raise ChatbotError("a name is 1 to 255 printable characters, without spaces around it")
@@ -56,13 +67,17 @@ async def create(bootstrap: str, name: str, key: str) -> Chatbot:
     def change(registry: Registry) -> Entries:
         if any(known.name == name for known in registry.chatbots()):
             raise ChatbotError(f"there is a chatbot {name!r} already")
+        if len(registry.chatbots()) >= MAX_CHATBOTS:
+            raise ChatbotError(f"there are {MAX_CHATBOTS} chatbots: every gateway holds them all")
         return [_entry(chatbot)]
 
-    await edit_registry(bootstrap, change)
+    await edit_registry(connection, change)
     return chatbot
 
 
-async def update(bootstrap: str, name: str, change: Callable[[Chatbot], Chatbot]) -> Chatbot:
+async def update(
+    connection: Connection, name: str, change: Callable[[Chatbot], Chatbot]
+) -> Chatbot:
     """Change a chatbot; return it as it is then. Raises ChatbotError where there is none."""
     changed: list[Chatbot] = []
 
@@ -70,7 +85,7 @@ async def update(bootstrap: str, name: str, change: Callable[[Chatbot], Chatbot]
         changed[:] = [change(find(registry, name))]
         return [_entry(changed[0])]
 
-    await edit_registry(bootstrap, edit)
+    await edit_registry(connection, edit)
     return changed[0]
 
 
@@ -84,6 +99,10 @@ def with_schema(chatbot: Chatbot, types: Mapping[str, str]) -> Chatbot:
         if not matching:
             raise ChatbotError(f"{name}={wanted}: expected a type of {', '.join(FIELD_TYPES)}")
         schema[name] = matching[0]
+    if len(schema) > MAX_SCHEMA_FIELDS or any(len(name) > MAX_FIELD_NAME for name in schema):
+        raise ChatbotError(
+            f"a schema takes {MAX_SCHEMA_FIELDS} fields, of names of {MAX_FIELD_NAME} characters"
+        )
     return replace(chatbot, schema=schema)
 
 
@@ -95,10 +114,13 @@ def with_settings(chatbot: Chatbot, values: Mapping[str, str]) -> Chatbot:
             settings = replace(settings, rate_limit=_rate_limit(value))
         elif name == "analysis" and value in {"on", "off"}:
             settings = replace(settings, analysis=value == "on")
+        elif name == "remember-ids":
+            settings = replace(settings, remember_days=_remember_days(value))
         else:
             raise ChatbotError(
                 f"{name}={value}: expected rate-limit=600/minute, rate-limit=off, "
-                "rate-limit=default, analysis=on or analysis=off"
+                "rate-limit=default, analysis=on, analysis=off, remember-ids=30 or "
+                "remember-ids=forever"
             )
     return replace(chatbot, settings=settings)
 
@@ -116,6 +138,17 @@ def _rate_limit(value: str) -> str | None:
                 f"rate-limit={value}: expected off, default, or a rate such as 600/minute"
             )
     return value
+
+
+def _remember_days(value: str) -> int:
+    if value == FOREVER:
+        return 0
+    if value.isdecimal() and MIN_REMEMBER_DAYS <= int(value) <= MAX_REMEMBER_DAYS:
+        return int(value)
+    raise ChatbotError(
+        f"remember-ids={value}: expected {FOREVER}, or a number of days from "
+        f"{MIN_REMEMBER_DAYS} to {MAX_REMEMBER_DAYS}"
+    )
 
 
 def _entry(chatbot: Chatbot) -> tuple[bytes, bytes]:

@@ -1,9 +1,7 @@
 """The `openbat` command. Each command imports what it needs when it runs."""
 
-import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from aiokafka.errors import KafkaError
@@ -11,10 +9,12 @@ from rich.console import Console
 
 from openbat import logs, settings
 from openbat.chatbots import ChatbotError
+from openbat.command import connection, located, run
+from openbat.connection import UnreachableError, connection_of
+from openbat.dead_letters import cli as dead_letters
+from openbat.dead_letters.listed import DeadLettersError
 from openbat.kafka import TopicsError
 from openbat.settings import Settings, SettingsError
-
-T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ worker = typer.Typer(no_args_is_help=True, help="Run a worker.")
 chatbots = typer.Typer(no_args_is_help=True, help="Make and change chatbots.")
 app.add_typer(worker, name="worker")
 app.add_typer(chatbots, name="chatbots")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 Fd = Annotated[int | None, typer.Option(help="An inherited listening socket.", hidden=True)]
 Name = Annotated[str, typer.Argument(help="The chatbot's name or id.")]
@@ -43,6 +44,7 @@ def main() -> None:
 def _mendable() -> tuple[type[Exception], ...]:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    from openbat.clickhouse import ClickHouseUnreachableError
     from openbat.importer import ImportStoppedError
     from openbat.local.jars import JarsError
     from openbat.local.java import KafkaSetupError
@@ -50,8 +52,9 @@ def _mendable() -> tuple[type[Exception], ...]:
     from openbat.local.supervisor import StartError
 
     return (
-        SettingsError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
+        SettingsError, UnreachableError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
         KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError,
+        ClickHouseUnreachableError, DeadLettersError,
     )  # fmt: skip
 
 
@@ -117,20 +120,24 @@ def local_clickhouse(fd: Fd = None) -> None:
 @app.command()
 def migrate() -> None:
     """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
-    import clickhouse_connect
-
+    from openbat.clickhouse import clickhouse_client
     from openbat.kafka import migrate_topics
+    from sinks.migrate import grant
     from sinks.migrate import migrate as migrate_clickhouse
 
-    loaded = _located(settings.load())
-    made = _run(
-        migrate_topics(loaded.kafka_bootstrap, loaded.partitions, loaded.replication_factor)
-    )
-    client = clickhouse_connect.get_client(dsn=loaded.clickhouse_url)
+    loaded = located(settings.load())
+    made = run(migrate_topics(connection_of(loaded), loaded.partitions, loaded.replication_factor))
+    client = clickhouse_client(loaded.clickhouse_url, loaded.clickhouse_ca_file)
     applied = migrate_clickhouse(client)
+    refused = grant(client)
     client.close()
     typer.echo(f"topics made: {', '.join(made) or 'none'}")
     typer.echo(f"migrations applied: {', '.join(applied) or 'none'}")
+    typer.echo(
+        f"roles: not made, ClickHouse refuses: {refused}"
+        if refused
+        else "roles: openbat_writer, openbat_reader"
+    )
 
 
 @app.command("import")
@@ -156,7 +163,7 @@ def import_(
     if url is None or api_key is None:
         _fail("no local stack runs: start one with `openbat local`, or give --url and --api-key")
         return
-    totals = _run(import_file(file, Target(url, api_key), turn_by_turn))
+    totals = run(import_file(file, Target(url, api_key), turn_by_turn))
     typer.echo(str(totals))
     if totals.failed:
         raise typer.Exit(1)
@@ -169,7 +176,7 @@ def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> N
     from openbat.chatbots import new_key
 
     key = new_key()
-    _run(create_chatbot(_bootstrap(), name, key))
+    run(create_chatbot(connection(), name, key))
     typer.echo(key)
 
 
@@ -178,7 +185,7 @@ def list_() -> None:
     """List the chatbots: name, id, beginning of the key, state, when made."""
     from openbat.kafka import read_registry
 
-    found = _run(read_registry(_bootstrap())).chatbots()
+    found = run(read_registry(connection())).chatbots()
     width = max((len(bot.name) for bot in found), default=0)
     for bot in found:
         created = f"{bot.created_at:%Y-%m-%d %H:%M}"
@@ -188,10 +195,10 @@ def list_() -> None:
 @chatbots.command()
 def show(name: Name) -> None:
     """Show one chatbot."""
-    from openbat.chatbots import find
+    from openbat.chatbots import FOREVER, find
     from openbat.kafka import read_registry
 
-    bot = find(_run(read_registry(_bootstrap())), name)
+    bot = find(run(read_registry(connection())), name)
     rows = {
         "name": bot.name,
         "id": bot.id,
@@ -201,9 +208,10 @@ def show(name: Name) -> None:
         "schema": " ".join(f"{field}={kind}" for field, kind in bot.schema.items()) or "(empty)",
         "rate-limit": bot.settings.rate_limit or "(the gateway's default)",
         "analysis": "on" if bot.settings.analysis else "off",
+        "remember-ids": f"{bot.settings.remember_days or FOREVER}",
     }
     for title, value in rows.items():
-        typer.echo(f"{title:<11} {value}")
+        typer.echo(f"{title:<12} {value}")
 
 
 @chatbots.command("rotate-key")
@@ -215,7 +223,7 @@ def rotate_key(name: Name) -> None:
 
     loaded = settings.load()
     key = new_key()
-    bot = _run(update(_bootstrap(), name, lambda bot: with_key(bot, key)))
+    bot = run(update(connection(), name, lambda bot: with_key(bot, key)))
     running = state.read(loaded.data_dir)
     if running is not None and running.chatbot_id == bot.id and bot.name == DEMO:
         state.write_private(loaded.data_dir / "demo.key", key.encode() + b"\n")
@@ -229,7 +237,7 @@ def archive(name: Name) -> None:
 
     from openbat.chatbots import update
 
-    bot = _run(update(_bootstrap(), name, lambda bot: replace(bot, state="archived")))
+    bot = run(update(connection(), name, lambda bot: replace(bot, state="archived")))
     typer.echo(f"{bot.name} is archived")
 
 
@@ -242,7 +250,7 @@ def set_schema(
     from openbat.chatbots import update, with_schema
 
     types = _pairs(fields)
-    bot = _run(update(_bootstrap(), name, lambda bot: with_schema(bot, types)))
+    bot = run(update(connection(), name, lambda bot: with_schema(bot, types)))
     typer.echo(" ".join(f"{field}={kind}" for field, kind in bot.schema.items()))
 
 
@@ -250,14 +258,17 @@ def set_schema(
 def set_(
     name: Name,
     values: Annotated[
-        list[str], typer.Argument(help="rate-limit=600/minute|off|default analysis=on|off")
+        list[str],
+        typer.Argument(
+            help="rate-limit=600/minute|off|default analysis=on|off remember-ids=DAYS|forever"
+        ),
     ],
 ) -> None:
     """Change a chatbot's settings."""
     from openbat.chatbots import update, with_settings
 
     changes = _pairs(values)
-    bot = _run(update(_bootstrap(), name, lambda bot: with_settings(bot, changes)))
+    bot = run(update(connection(), name, lambda bot: with_settings(bot, changes)))
     typer.echo(f"{bot.name}: {' '.join(f'{key}={value}' for key, value in changes.items())}")
 
 
@@ -269,31 +280,3 @@ def _pairs(arguments: list[str]) -> dict[str, str]:
             raise ChatbotError(f"{argument}: expected name=value")
         pairs[name] = value
     return pairs
-
-
-def _located(loaded: Settings) -> Settings:
-    """Return the settings, with a running local stack's addresses where there is one."""
-    from msgspec.structs import replace
-
-    from openbat.local import state
-
-    running = state.read(loaded.data_dir)
-    if running is None:
-        return loaded
-    return replace(
-        loaded,
-        kafka_bootstrap=running.kafka_bootstrap,
-        clickhouse_url=running.clickhouse_url,
-        replication_factor=1,
-    )
-
-
-def _bootstrap() -> str:
-    return _located(settings.load()).kafka_bootstrap
-
-
-def _run(task: Coroutine[Any, Any, T]) -> T:
-    import logging
-
-    logging.disable(logging.WARNING)
-    return asyncio.run(task)

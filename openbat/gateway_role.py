@@ -26,6 +26,7 @@ from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
 from openbat import __version__, notify
+from openbat.connection import UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
 from openbat.patience import until_it_answers
 from openbat.settings import Settings, SettingsError
@@ -49,6 +50,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._connection = connection_of(settings)
         try:
             self._limits = RateLimits(settings.rate_limit_storage, settings.default_rate_limit)
         except (ConfigurationError, ImportError) as error:
@@ -92,7 +94,9 @@ class Gateway:
         await self._exits.aclose()
 
     async def _connect_when_possible(self) -> None:
-        await until_it_answers("Kafka", (KafkaError, TopicsError), self._connect_once)
+        await until_it_answers(
+            "Kafka", (KafkaError, TopicsError, UnreachableError), self._connect_once
+        )
         notify.ready()
         log.info("ready")
 
@@ -103,18 +107,18 @@ class Gateway:
 
     async def _connect(self, exits: contextlib.AsyncExitStack) -> None:
         settings = self._settings
-        bootstrap = settings.kafka_bootstrap
-        partitions = await captures_partitions(bootstrap)
+        connection = self._connection
+        partitions = await captures_partitions(connection)
 
         registry = Registry()
-        registry_reader = make_reader(bootstrap, "read_committed")
+        registry_reader = make_reader(connection, "read_committed")
         exits.push_async_callback(registry_reader.stop)
         await registry_reader.start()
         await read_to_end(registry_reader, registry)
 
         replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds)
         reply_partition = random.randrange(topics.REPLY_PARTITIONS)  # noqa: S311 - spreads load
-        replies_reader = make_reader(bootstrap)
+        replies_reader = make_reader(connection)
         exits.push_async_callback(replies_reader.stop)
         await replies_reader.start()
         own = TopicPartition(topics.REPLIES, reply_partition)
@@ -124,7 +128,7 @@ class Gateway:
         await replies_reader.position(own)
 
         publisher: Publisher[Expected] = Publisher(
-            lambda: start_producer(bootstrap, sizes.CAPTURES_RECORD),
+            lambda: start_producer(connection, sizes.CAPTURES_RECORD),
             replies.expect,
             partitions=partitions,
             generation=registry.generation,

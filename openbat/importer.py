@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import aiohttp
 import msgspec
@@ -23,12 +23,14 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from schemas import sizes
 from schemas.capture import MAX_MESSAGES, CaptureAnswer, ErrorAnswer
 
 CONCURRENCY = 64
 WAIT_SECONDS = 30
 GIVE_UP_SECONDS = 300
 CONNECT_SECONDS = 5
+MAX_LINE_BYTES = 32 * sizes.MIB
 TIMEOUT_SECONDS = WAIT_SECONDS + 30
 _GZIP = b"\x1f\x8b"
 
@@ -156,6 +158,8 @@ class _Importer:
             self._progress.advance(task)
 
     async def _import_line(self, line: bytes) -> None:
+        if len(line) > MAX_LINE_BYTES:
+            raise _RefusedError(f"longer than {MAX_LINE_BYTES} bytes: cut the conversation up")
         try:
             conversation = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -236,6 +240,14 @@ def _error_of(content: bytes) -> str:
     return f"{error.message} ({error.path})" if error.path else error.message
 
 
+def _lines(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    """Yield lines; of one that is too long only the beginning, which is over the limit."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        yield line
+        while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES + 1)
+
+
 @contextlib.contextmanager
 def _open(name: str) -> Iterator[Iterator[bytes]]:
     """Open a file, plain or gzip, whatever it is called."""
@@ -243,6 +255,6 @@ def _open(name: str) -> Iterator[Iterator[bytes]]:
         with contextlib.ExitStack() as exits:
             plain = sys.stdin.buffer if name == "-" else exits.enter_context(Path(name).open("rb"))
             start = plain.peek(2) if isinstance(plain, io.BufferedReader) else b""
-            yield gzip.GzipFile(fileobj=plain) if start[:2] == _GZIP else plain
+            yield _lines(gzip.GzipFile(fileobj=plain) if start[:2] == _GZIP else plain)
     except (OSError, EOFError) as error:
         raise ImportStoppedError(f"{name} can't be read: {error}") from None

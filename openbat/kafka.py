@@ -7,13 +7,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidProducerEpoch,
-    KafkaError,
     ProducerFenced,
     TopicAlreadyExistsError,
     for_code,
 )
 
 from gateway.registry import Registry, read_to_end
+from openbat.connection import Connection
 from schemas import sizes, topics
 from schemas.chatbots import GENERATION_KEY, Generation, generation_codec
 from schemas.positions import MAX_GENERATION
@@ -32,16 +32,18 @@ class TopicsError(Exception):
     """Raised when the topics are not, and can't be made, as they must be; says what to do."""
 
 
-async def start_producer(bootstrap: str, batch_bytes: int, **options: Any) -> AIOKafkaProducer:
+async def start_producer(
+    connection: Connection, batch_bytes: int, **options: Any
+) -> AIOKafkaProducer:
     """Return a started idempotent producer that waits for every in-sync replica."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
         request_timeout_ms=int(REQUEST_SECONDS * 1000),
         max_batch_size=batch_bytes,
         max_request_size=sizes.PRODUCER_REQUEST,
+        **connection.options(),
         **options,
     )
     try:
@@ -52,39 +54,45 @@ async def start_producer(bootstrap: str, batch_bytes: int, **options: Any) -> AI
     return producer
 
 
-def make_reader(bootstrap: str, isolation_level: str = "read_uncommitted") -> AIOKafkaConsumer:
+def make_reader(
+    connection: Connection, isolation_level: str = "read_uncommitted"
+) -> AIOKafkaConsumer:
     """Return a consumer without a group, whose partitions are assigned by hand."""
     return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
         isolation_level=isolation_level,
         auto_offset_reset="latest",
         enable_auto_commit=False,
         request_timeout_ms=int(REQUEST_SECONDS * 1000),
         max_partition_fetch_bytes=sizes.TOPIC,
+        **connection.options(),
     )
 
 
-async def captures_partitions(bootstrap: str) -> int:
+async def captures_partitions(connection: Connection) -> int:
     """Return how many partitions captures has.
 
     Raises:
         TopicsError: the topics are not there.
+        UnreachableError: Kafka can't be reached.
 
     """
-    found = await _partitions(bootstrap)
+    found = await _partitions(connection)
     if topics.CAPTURES not in found:
         raise TopicsError("the topics are not there yet: run `openbat migrate`")
     return found[topics.CAPTURES]
 
 
-async def migrate_topics(bootstrap: str, partitions: int, replication_factor: int) -> list[str]:
+async def migrate_topics(
+    connection: Connection, partitions: int, replication_factor: int
+) -> list[str]:
     """Make the topics that are missing; return their names.
 
     Raises:
         TopicsError: a topic has another partition count, or the cluster has too few brokers.
+        UnreachableError: Kafka can't be reached.
 
     """
-    found = await _partitions(bootstrap)
+    found = await _partitions(connection)
     wanted = {topic.name: topic.partitions or partitions for topic in topics.TOPICS}
     for name, count in found.items():
         if name in wanted and count != wanted[name]:
@@ -98,7 +106,7 @@ async def migrate_topics(bootstrap: str, partitions: int, replication_factor: in
         "min.insync.replicas": str(max(1, replication_factor - 1)),
         "unclean.leader.election.enable": "false",
     }
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
     try:
         answer = await admin.create_topics(
@@ -121,18 +129,18 @@ async def migrate_topics(bootstrap: str, partitions: int, replication_factor: in
                 "keeps data when a machine is lost, 1 is for a single broker"
             )
     if any(topic.name == topics.CAPTURES for topic in missing):
-        await edit_registry(bootstrap, _next_generation)
+        await edit_registry(connection, _next_generation)
     return [topic.name for topic in missing]
 
 
-async def edit_registry(bootstrap: str, change: Callable[[Registry], Entries]) -> Entries:
+async def edit_registry(connection: Connection, change: Callable[[Registry], Entries]) -> Entries:
     """Change the registry; no two changes overlap, and none is lost.
 
     Writers share a transactional id: whoever comes later fences the earlier one out, and reads
     the registry to its end inside the fence, so it sees all that was ever written.
 
     Args:
-        bootstrap: Kafka's brokers.
+        connection: to Kafka.
         change: returns the entries to write for the registry as it is; may be called again.
 
     Returns:
@@ -140,34 +148,37 @@ async def edit_registry(bootstrap: str, change: Callable[[Registry], Entries]) -
 
     Raises:
         KafkaError: the registry could not be written.
+        UnreachableError: Kafka can't be reached.
 
     """
     for attempt in range(WRITE_ATTEMPTS):
         try:
-            return await _edit_once(bootstrap, change)
+            async with connection.reaching():
+                return await _edit_once(connection, change)
         except (ProducerFenced, InvalidProducerEpoch):
             if attempt + 1 == WRITE_ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
 
-async def read_registry(bootstrap: str) -> Registry:
-    """Return the registry as it is now."""
+async def read_registry(connection: Connection) -> Registry:
+    """Return the registry as it is now. Raises UnreachableError where Kafka can't be reached."""
     registry = Registry()
-    consumer = make_reader(bootstrap, "read_committed")
+    consumer = make_reader(connection, "read_committed")
     try:
-        await consumer.start()
+        async with connection.reaching():
+            await consumer.start()
         await read_to_end(consumer, registry)
     finally:
         await consumer.stop()
     return registry
 
 
-async def _edit_once(bootstrap: str, change: Callable[[Registry], Entries]) -> Entries:
-    producer = await start_producer(bootstrap, sizes.BATCH, transactional_id=REGISTRY_WRITER)
+async def _edit_once(connection: Connection, change: Callable[[Registry], Entries]) -> Entries:
+    producer = await start_producer(connection, sizes.BATCH, transactional_id=REGISTRY_WRITER)
     try:
         async with producer.transaction():
-            entries = change(await read_registry(bootstrap))
+            entries = change(await read_registry(connection))
             for key, value in entries:
                 await producer.send_and_wait(topics.CHATBOTS, value, key=key, partition=0)
         return entries
@@ -182,15 +193,12 @@ def _next_generation(registry: Registry) -> Entries:
     return [(GENERATION_KEY, generation_codec.encode(Generation(generation)))]
 
 
-async def _partitions(bootstrap: str) -> dict[str, int]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _partitions(connection: Connection) -> dict[str, int]:
+    admin = AIOKafkaAdminClient(**connection.options())
     try:
-        await admin.start()
+        async with connection.reaching():
+            await admin.start()
         described = await admin.describe_topics()
-    except KafkaError as error:
-        raise TopicsError(
-            f"Kafka does not answer at {bootstrap} ({error!r}): check OPENBAT_KAFKA_BOOTSTRAP"
-        ) from error
     finally:
         await admin.close()
     return {topic["topic"]: len(topic["partitions"]) for topic in described}

@@ -23,6 +23,8 @@ def configure(level: str, **context: object) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    # It logs what it raises with a traceback that quotes the row: content belongs in no log.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

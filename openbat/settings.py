@@ -49,12 +49,44 @@ class Settings(Struct, frozen=True):
     kafka_bootstrap: Annotated[
         str, Meta(description="Kafka's brokers, `host:port,host:port`.", min_length=3)
     ] = "127.0.0.1:9092"
+    kafka_security_protocol: Annotated[
+        str,
+        Meta(
+            description="`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.",
+            pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+        ),
+    ] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[
+        str,
+        Meta(
+            description="With SASL: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.",
+            pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
+        ),
+    ] = "PLAIN"
+    kafka_username: Annotated[str | None, Meta(description="With SASL: the user.")] = None
+    kafka_password: Annotated[str | None, Meta(description="With SASL: its password.")] = None
+    kafka_ca_file: Annotated[
+        Path | None,
+        Meta(description="With SSL: who signed the brokers' certificates, PEM; else the system's."),
+    ] = None
+    kafka_cert_file: Annotated[
+        Path | None, Meta(description="With SSL: a client certificate, PEM, where brokers ask.")
+    ] = None
+    kafka_key_file: Annotated[
+        Path | None, Meta(description="Its key, PEM, not encrypted; else in the same file.")
+    ] = None
     clickhouse_url: Annotated[
         str,
         Meta(
             description="ClickHouse, `http[s]://[user:password@]host:port`.", pattern="^https?://"
         ),
     ] = "http://127.0.0.1:8123"
+    clickhouse_ca_file: Annotated[
+        Path | None,
+        Meta(
+            description="With https: who signed ClickHouse's certificate, PEM; else the system's."
+        ),
+    ] = None
     partitions: Annotated[
         Annotated[int, Meta(ge=1, le=4096)],
         Meta(description="`openbat migrate`: partitions of the topics; chosen once."),
@@ -65,6 +97,10 @@ class Settings(Struct, frozen=True):
             description="`openbat migrate`: copies of each topic; under 3 a lost disk loses data."
         ),
     ] = 3
+    standby_replicas: Annotated[
+        Annotated[int, Meta(ge=0, le=8)],
+        Meta(description="Conversations workers that keep a copy of each partition's table."),
+    ] = 0
     reply_timeout_seconds: Annotated[
         Seconds, Meta(description="How long a gateway waits for the exact count.")
     ] = 1.0
@@ -95,6 +131,13 @@ class Settings(Struct, frozen=True):
             description="Where rates are counted; `async+redis://host:port` for several gateways."
         ),
     ] = "async+memory://"
+    metrics_port: Annotated[
+        Port,
+        Meta(
+            description="A worker run by itself: where it serves Prometheus metrics, on 127.0.0.1; "
+            "0 for nowhere."
+        ),
+    ] = 0
     log_level: Annotated[
         str,
         Meta(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"),
@@ -102,6 +145,19 @@ class Settings(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Settings(...)"  # a URL among them may hold a password
+
+
+UNSECURED = (
+    "kafka_security_protocol",
+    "kafka_sasl_mechanism",
+    "kafka_username",
+    "kafka_password",
+    "kafka_ca_file",
+    "kafka_cert_file",
+    "kafka_key_file",
+    "clickhouse_ca_file",
+)
+"""Settings that a local stack leaves at their defaults: its servers listen here alone."""
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -121,6 +177,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(
             f"{PREFIX}{path.rstrip('`').upper()}: {message.replace(', got `str`', '')}"
         ) from None
+    _check_security(settings)
     if settings.default_rate_limit != "off":
         try:
             usable = parse(settings.default_rate_limit).amount > 0
@@ -131,6 +188,34 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
                 "OPENBAT_DEFAULT_RATE_LIMIT: expected `off` or a rate such as `600/minute`"
             )
     return settings
+
+
+def _check_security(settings: Settings) -> None:
+    """Refuse what has no effect: who sets a password or a CA does not expect plain text."""
+    protocol = settings.kafka_security_protocol
+    sasl, ssl = protocol.startswith("SASL_"), protocol.endswith("SSL")
+    for name, belongs, where in (
+        ("kafka_username", sasl, "SASL_SSL or SASL_PLAINTEXT"),
+        ("kafka_password", sasl, "SASL_SSL or SASL_PLAINTEXT"),
+        ("kafka_ca_file", ssl, "SSL or SASL_SSL"),
+        ("kafka_cert_file", ssl, "SSL or SASL_SSL"),
+        ("kafka_key_file", ssl, "SSL or SASL_SSL"),
+    ):
+        if getattr(settings, name) is not None and not belongs:
+            raise SettingsError(
+                f"{PREFIX}{name.upper()}: has no effect with {protocol}; set "
+                f"OPENBAT_KAFKA_SECURITY_PROTOCOL to {where}, or unset it"
+            )
+    for name in ("kafka_username", "kafka_password"):
+        if sasl and getattr(settings, name) is None:
+            raise SettingsError(f"{PREFIX}{name.upper()}: is missing; {protocol} needs it")
+    if settings.kafka_key_file is not None and settings.kafka_cert_file is None:
+        raise SettingsError("OPENBAT_KAFKA_CERT_FILE: is missing; OPENBAT_KAFKA_KEY_FILE needs it")
+    if settings.clickhouse_ca_file is not None and not settings.clickhouse_url.startswith("https:"):
+        raise SettingsError(
+            "OPENBAT_CLICKHOUSE_CA_FILE: has no effect with http; "
+            "let OPENBAT_CLICKHOUSE_URL begin with https://, or unset it"
+        )
 
 
 def _path(kind: type, value: object) -> object:

@@ -8,27 +8,32 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
 
 from openbat import notify
+from openbat.clickhouse import ClickHouseUnreachableError, clickhouse_client
+from openbat.connection import Connection, UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, start_producer
+from openbat.metrics import Metrics
 from openbat.patience import until_it_answers
 from openbat.settings import Settings
 from schemas import sizes, topics
+from sinks.writer import ClickHouseWriter
 from streams.app import WorkerApp, add_agent, exit_now, make_app, run
 from streams.clickhouse import ClickHouseAgent
 from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.lanes import Lanes
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable
 from streams.window import Windows
-
-if TYPE_CHECKING:
-    from sinks.writer import ClickHouseWriter
 
 log = structlog.get_logger()
 
@@ -72,6 +77,16 @@ def slot(data_dir: Path, role: str) -> Iterator[tuple[Path, str]]:
     raise RuntimeError(f"all {MAX_SLOTS} slots under {data_dir / 'workers'} are taken")
 
 
+def credentials(connection: Connection) -> CredentialsT | None:
+    """Return Faust's credentials for a connection, None where Kafka asks for none."""
+    if connection.sasl is not None:
+        mechanism, user, password = connection.sasl
+        return SASLCredentials(
+            username=user, password=password, ssl_context=connection.tls, mechanism=mechanism
+        )
+    return SSLCredentials(connection.tls) if connection.tls is not None else None
+
+
 def run_conversations(settings: Settings) -> None:
     uvloop.run(_run("conversations", topics.CONVERSATIONS_GROUP, settings, _conversations))
 
@@ -82,16 +97,30 @@ def run_clickhouse(settings: Settings) -> None:
 
 async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
     _on_stop_signal(os._exit, 0)  # until there is something to drain
-    bootstrap = settings.kafka_bootstrap
+    connection = connection_of(settings)
     partitions = await until_it_answers(
-        "Kafka", (KafkaError, TopicsError), lambda: captures_partitions(bootstrap)
+        "Kafka",
+        (KafkaError, TopicsError, UnreachableError),
+        lambda: captures_partitions(connection),
     )
+    metrics = Metrics()
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port)
     with slot(settings.data_dir, role) as (directory, identity):
         producer = await until_it_answers(
-            "Kafka", (KafkaError,), lambda: start_producer(bootstrap, sizes.CHANGELOG_BATCH)
+            "Kafka", (KafkaError,), lambda: start_producer(connection, sizes.CHANGELOG_BATCH)
         )
-        app = make_app(group, bootstrap, partitions, directory, identity)
-        await build(app, settings, producer, partitions)
+        app = make_app(
+            group,
+            connection.bootstrap,
+            partitions,
+            directory,
+            identity,
+            settings.standby_replicas,
+            credentials(connection),
+        )
+        dead_letters = DeadLetters(producer, metrics.dead_letter)
+        await build(app, settings, producer, partitions, dead_letters)
         stop = asyncio.Event()
         _on_stop_signal(stop.set)
 
@@ -111,14 +140,19 @@ def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None
 
 
 async def _conversations(
-    app: WorkerApp, _settings: Settings, producer: Any, partitions: int
+    app: WorkerApp, _settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
 ) -> None:
     table = ConversationsTable(
-        app, name=topics.CONVERSATIONS_TABLE, partitions=partitions, beacon=app.tables.beacon
+        app,
+        exit_now,
+        name=topics.CONVERSATIONS_TABLE,
+        partitions=partitions,
+        beacon=app.tables.beacon,
     )
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)
-    agent = ConversationsAgent(table, producer, DeadLetters(producer), windows)
+    sweeper = Sweeper(table)
+    agent = ConversationsAgent(table, producer, dead_letters, windows, sweeper)
     lanes = Lanes(agent.process, exit_now)
     add_agent(app, topics.CAPTURES, lanes.put)
 
@@ -128,33 +162,34 @@ async def _conversations(
         await windows.close()
 
     app.drained = drained
-    app.on_given_up.append(table.forget_positions)
+    app.on_given_up += [table.forget_positions, sweeper.start_over]
 
 
-async def _clickhouse(app: WorkerApp, settings: Settings, producer: Any, _partitions: int) -> None:
-    # Half a second of a start that the other worker need not spend.
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
+async def _clickhouse(
+    app: WorkerApp, settings: Settings, _producer: Any, _partitions: int, dead_letters: DeadLetters
+) -> None:
     writer = await until_it_answers(
         "ClickHouse",
-        (ClickHouseError,),
-        lambda: asyncio.to_thread(_connect_writer, settings.clickhouse_url),
+        (ClickHouseError, ClickHouseUnreachableError),
+        lambda: asyncio.to_thread(_connect_writer, settings),
     )
-    agent = ClickHouseAgent(writer, DeadLetters(producer))
+    agent = ClickHouseAgent(writer, dead_letters)
     add_agent(app, topics.MESSAGES, agent.process)
     app.add_future(agent.run())
     app.drained = agent.drained
 
 
-def _connect_writer(url: str) -> "ClickHouseWriter":
-    """Connect to ClickHouse. Raises ClickHouseError where it is away or lacks the tables."""
-    import clickhouse_connect
+def _connect_writer(settings: Settings) -> ClickHouseWriter:
+    """Connect to ClickHouse.
 
-    from sinks.writer import ClickHouseWriter
+    Raises:
+        ClickHouseUnreachableError: it is away, or refuses us.
+        ClickHouseError: it lacks the tables.
 
-    client = clickhouse_connect.get_client(
-        dsn=url,
-        autogenerate_session_id=False,
+    """
+    client = clickhouse_client(
+        settings.clickhouse_url,
+        settings.clickhouse_ca_file,
         connect_timeout=CONNECT_SECONDS,
         send_receive_timeout=INSERT_SECONDS,
     )

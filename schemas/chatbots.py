@@ -5,9 +5,9 @@ no UUID.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from schemas.codec import Codec
 
@@ -16,19 +16,23 @@ State = Literal["active", "archived"]
 
 GENERATION_KEY = b"captures-generation"
 KEY_PREFIX_CHARACTERS = 14
+MIN_REMEMBER_DAYS, MAX_REMEMBER_DAYS = 8, 36_500
+"""At least a day more than captures are kept, so that no replay spans a forgetting."""
 DEMO = "demo"
 """The chatbot that a local stack makes on its first run."""
 
 
-class ChatbotSettings(Struct, frozen=True):
+class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
     """What can be set per chatbot.
 
     `rate_limit` is in the notation of the `limits` library (`600/minute`), `off`, or None for the
-    gateway's default.
+    gateway's default. `remember_days` says how long message ids are remembered after a
+    conversation's last change, 0 for ever.
     """
 
     rate_limit: str | None = None
     analysis: bool = True
+    remember_days: Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)] = 0
 
 
 class Chatbot(Struct, frozen=True):

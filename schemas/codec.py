@@ -1,7 +1,9 @@
 """Versioned encoding of everything that is stored in Kafka.
 
-A value is one byte that names its format's version, then MessagePack. Readers take the current
-version and the one before it, so that a rolling upgrade never meets a record that it can't read.
+A value is one byte that names its format's version, then MessagePack. A format grows within its
+version: members come in at the end, with defaults, and readers pass over members that they don't
+know, so this release and the one before read each other's values. Every format is at its first
+version; a second one would be read for a release before it is written (docs/releases.md).
 """
 
 from typing import Generic, TypeVar
@@ -22,7 +24,7 @@ class Codec(Generic[T]):
 
     Args:
         type_: what a value decodes to.
-        version: the version that is written, 0..255.
+        version: the version that is written and read, 0..255.
 
     """
 

@@ -4,6 +4,10 @@ All are MessagePack arrays: member names cost nothing on the wire, so a member m
 added at the end, with a default. Times are microseconds since the Unix epoch, UTC. Ids of
 conversations and chatbots are the 16 bytes of a UUID.
 
+A frame of a `captures` record and the parts of `messages` and `analysis` records have no version
+byte: theirs is that of the record around them. A frame that goes to dead-letters by itself is in
+the format of version 1, the only one so far.
+
 The bounds are those that the worker's arithmetic relies on: what does not keep them does not
 decode, and goes to dead-letters instead of ending the worker.
 """
@@ -14,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.capture import MAX_DEPTH, MAX_MESSAGES, Role
+from schemas.chatbots import MAX_REMEMBER_DAYS
 from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
 from schemas.times import FIRST_INSTANT, LAST_INSTANT
@@ -22,6 +27,8 @@ from schemas.topics import REPLY_PARTITIONS
 Uuid = Annotated[bytes, Meta(min_length=UUID_BYTES, max_length=UUID_BYTES)]
 SentAt = Annotated[int, Meta(ge=FIRST_INSTANT, le=LAST_INSTANT)]
 ReceivedAt = Annotated[int, Meta(ge=0, le=LAST_INSTANT)]
+RememberDays = Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)]
+"""How long message ids are remembered after a conversation's last change; 0 is for ever."""
 
 Fields = dict[str, dict[str, Any]]
 """What is known about a conversation: `user`, `organization`, `session` and `custom`, each an
@@ -52,6 +59,7 @@ class Captured(Struct, array_like=True):
     analysis: bool
     messages: Annotated[list[CapturedMessage], Meta(max_length=MAX_MESSAGES)]
     fields: Fields
+    remember_days: RememberDays = 0
 
 
 class CapturesRecord(Struct, array_like=True):
@@ -100,11 +108,12 @@ class ConversationState(Struct, array_like=True):
     """All that is known of a conversation, but its messages and their ids.
 
     `position` is that of the last capture that changed it. `revision` grows with every change,
-    also where the state was lost in between.
+    also where the state was lost in between. `remember_days` is that capture's; message ids
+    introduced before the position `forgotten_before` are forgotten.
     """
 
-    chatbot_id: bytes
-    conversation_id: bytes
+    chatbot_id: Uuid
+    conversation_id: Uuid
     external_id: str
     revision: int
     position: int
@@ -114,6 +123,8 @@ class ConversationState(Struct, array_like=True):
     created_at: int
     updated_at: int
     fields: Fields
+    remember_days: int = 0
+    forgotten_before: int = 0
 
 
 class Change(Struct, array_like=True):

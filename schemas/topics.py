@@ -43,6 +43,13 @@ def _deleted_after(milliseconds: int, max_message_bytes: int = sizes.TOPIC) -> d
     }
 
 
+_CAPTURES = {
+    # Retention takes whole segments: closed twice a day, none is kept for a day too long.
+    "segment.ms": str(_DAY // 2),
+    # A gateway whose clock runs ahead is refused, before it could have ids swept too early.
+    "message.timestamp.after.max.ms": str(_HOUR),
+}
+
 _COMPACTED = {
     "cleanup.policy": "compact",
     "max.message.bytes": str(sizes.TOPIC),
@@ -50,14 +57,22 @@ _COMPACTED = {
 }
 
 TOPICS = (
-    Topic(CAPTURES, None, _deleted_after(7 * _DAY)),
+    Topic(CAPTURES, None, _deleted_after(7 * _DAY) | _CAPTURES),
     Topic(CONVERSATIONS_CHANGELOG, None, _COMPACTED),
     Topic(MESSAGES, None, _deleted_after(7 * _DAY)),
     Topic(ANALYSIS, None, _deleted_after(7 * _DAY)),
     Topic(ANALYSES, None, _deleted_after(7 * _DAY)),
     Topic(REPLIES, REPLY_PARTITIONS, _deleted_after(_HOUR)),
     Topic(CHATBOTS, 1, _COMPACTED),
-    Topic(DEAD_LETTERS, None, _deleted_after(90 * _DAY, sizes.DEAD_LETTERS_TOPIC)),
+    Topic(
+        DEAD_LETTERS,
+        None,
+        {
+            **_deleted_after(90 * _DAY, sizes.DEAD_LETTERS_TOPIC),
+            # Compacted too: a letter that is written again, or dropped, leaves nothing behind.
+            "cleanup.policy": "compact,delete",
+        },
+    ),
 )
 
 

@@ -1,10 +1,16 @@
-"""Applies the numbered SQL files that were not applied yet."""
+"""Applies the numbered SQL files that were not applied yet, and makes the roles."""
 
 import re
 from pathlib import Path
 from typing import Any, Protocol
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 MIGRATIONS = Path(__file__).parent / "migrations"
+GRANTS = Path(__file__).parent / "grants.sql"
+
+_NO_ACCESS_MANAGEMENT = frozenset({495, 497, 514})
+"""ClickHouse's error codes: users kept read-only, not ours to manage, or kept nowhere."""
 
 
 class Client(Protocol):
@@ -34,6 +40,21 @@ def migrate(client: Client, directory: Path = MIGRATIONS) -> list[str]:
             "INSERT INTO openbat.migrations (name) SELECT {name:String}", {"name": path.name}
         )
     return [path.name for path in todo]
+
+
+def grant(client: Client) -> str:
+    """Make the roles of grants.sql; return why ClickHouse would not, empty where it did.
+
+    A user that may not manage access is no error: who runs ClickHouse may make the roles by hand.
+    """
+    try:
+        for statement in statements(GRANTS.read_text()):
+            client.command(statement)
+    except ClickHouseError as error:
+        if getattr(error, "code", None) not in _NO_ACCESS_MANAGEMENT:
+            raise
+        return str(error).splitlines()[0]
+    return ""
 
 
 def statements(sql: str) -> list[str]:

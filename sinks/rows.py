@@ -11,9 +11,12 @@ import msgspec
 from schemas.capture import Organization, Session, User
 from schemas.codec import UndecodableError
 from schemas.records import (
+    Change,
     ConversationState,
+    NewMessage,
     decode_new_messages,
     decode_state,
+    encode,
     messages_codec,
 )
 from schemas.times import microseconds
@@ -27,19 +30,23 @@ MESSAGE_COLUMNS = (
 )  # fmt: skip
 
 
-class Source(NamedTuple):
-    """Where a row came from: the place of its change in its record."""
+class Origin(NamedTuple):
+    """Where a row came from: its change, and the number in the record of the change's first row.
+
+    The rows of a record are counted from 0: of each change the conversation's, then its messages'.
+    """
 
     partition: int
     offset: int
-    change: int
+    first_row: int
+    change: Change
 
 
 class Row(NamedTuple):
     """One row, in the order of its table's columns, and where it came from."""
 
     values: tuple[Any, ...]
-    source: Source
+    origin: Origin
 
 
 def _columns_of(group: str, shape: type[User | Organization | Session]) -> list[tuple[str, str]]:
@@ -85,14 +92,16 @@ class RowBatch:
         """
         try:
             decoded = [
-                (decode_state(change.state), decode_new_messages(change.messages))
+                (change, decode_state(change.state), decode_new_messages(change.messages))
                 for change in messages_codec.decode(value)
             ]
-            conversations = [_conversation(state) for state, _ in decoded]
+            conversations = [_conversation(state) for _, state, _ in decoded]
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise UndecodableError(str(error)) from error
-        for index, (state, new) in enumerate(decoded):
-            source = Source(partition, offset, index)
+        first_row = 0
+        for index, (change, state, new) in enumerate(decoded):
+            origin = Origin(partition, offset, first_row, change)
+            first_row += 1 + len(new)
             ids = state.chatbot_id, state.conversation_id, state.external_id
             self.messages += [
                 Row(
@@ -100,14 +109,31 @@ class RowBatch:
                         *ids, message.id, message.role, message.content, message.sent_at,
                         message.received_at, message.position,
                     ),
-                    source,
+                    origin,
                 )
                 for message in new
             ]  # fmt: skip
             known = self.conversations.get(state.conversation_id)
             if known is None or known.values[-1] <= state.revision:
-                row = Row((*ids, *conversations[index]), source)
+                row = Row((*ids, *conversations[index]), origin)
                 self.conversations[state.conversation_id] = row
+
+
+def record_of(table: str, row: Row) -> tuple[bytes, int]:
+    """Return a `messages` record that makes this row again, and the row's number in its own.
+
+    It holds the conversation's state as the row's record had it, and of the messages that one.
+    """
+    _, _, number, change = row.origin
+    kept: list[NewMessage] = []
+    if table == MESSAGE_TABLE:
+        for at, message in enumerate(decode_new_messages(change.messages), start=1):
+            if row.values[3:] == msgspec.structs.astuple(message):
+                kept = [message]
+                number += at
+                break
+    part = Change(change.conversation_id, change.state, msgspec.Raw(encode(kept)))
+    return messages_codec.encode([part]), number
 
 
 def _conversation(state: ConversationState) -> list[Any]:

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
+from schemas.dead_letters import detail_of
 from sinks.rows import (
     CONVERSATION_COLUMNS,
     CONVERSATION_TABLE,
@@ -16,16 +16,17 @@ from sinks.rows import (
     MESSAGE_TABLE,
     Row,
     RowBatch,
-    Source,
+    record_of,
 )
 
 log = structlog.get_logger()
 
 LONGEST_RETRY_WAIT_SECONDS = 5
 
-ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 691})
+ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 469, 691})
 """ClickHouse's error codes that speak of a row's data: a value that can't be parsed, converted or
-held. See src/Common/ErrorCodes.cpp. Every other error is retried, with the batch whole."""
+held, or that breaks a constraint. See src/Common/ErrorCodes.cpp. Every other error is retried, with
+the batch whole."""
 
 
 class Client(Protocol):
@@ -51,11 +52,13 @@ class Client(Protocol):
 
 
 class Rejected(NamedTuple):
-    """A row that can never be written, as JSON, with why and whence."""
+    """A row that can't be written: a `messages` record that makes it again, why, and whence."""
 
     value: bytes
-    reason: str
-    source: Source
+    detail: str
+    partition: int
+    offset: int
+    row: int
 
 
 class ClickHouseWriter:
@@ -105,7 +108,7 @@ class ClickHouseWriter:
                     table=table,
                     rows=len(rows),
                     attempt=state.attempt_number,
-                    error=_first_line(state.outcome.exception() if state.outcome else None),
+                    error=detail_of(state.outcome.exception() if state.outcome else None),
                 ),
                 reraise=True,
             ):
@@ -118,10 +121,9 @@ class ClickHouseWriter:
         except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
             if len(rows) == 1:
                 (row,) = rows
-                value = {
-                    name: _readable(item) for name, item in zip(columns, row.values, strict=True)
-                }
-                return [Rejected(msgspec.json.encode(value), _first_line(error), row.source)]
+                value, number = record_of(table, row)
+                partition, offset, *_ = row.origin
+                return [Rejected(value, detail_of(error), partition, offset, number)]
             middle = len(rows) // 2
             return [
                 *await self._insert(table, columns, rows[:middle]),
@@ -136,12 +138,3 @@ def _may_pass(error: BaseException) -> bool:
         return False
     code = getattr(error, "code", None)
     return not (isinstance(error, ClickHouseError) and code in ROW_FAULTS)
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
-
-
-def _readable(item: Any) -> Any:
-    return item.hex() if isinstance(item, bytes) else item

@@ -15,12 +15,14 @@ from typing import Any
 import faust
 import faust.streams
 import structlog
+from faust.types.auth import CredentialsT
 from mode.utils.queues import FlowControlEvent
 
 from schemas import sizes
 from streams.consumer import Positions, RewindingTransport
 from streams.continuity import Continuity
 from streams.lanes import Received
+from streams.recovery import RestartingTableManager
 
 log = structlog.get_logger()
 
@@ -85,7 +87,13 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
 
 def make_app(
-    group: str, bootstrap: str, partitions: int, directory: Path, instance_id: str
+    group: str,
+    bootstrap: str,
+    partitions: int,
+    directory: Path,
+    instance_id: str,
+    standby_replicas: int = 0,
+    credentials: CredentialsT | None = None,
 ) -> WorkerApp:
     """Return the app of a worker.
 
@@ -95,6 +103,8 @@ def make_app(
         partitions: of the topics it reads, and so of its table.
         directory: this worker's own; its store lives there.
         instance_id: this worker's identity in the group, as stable as the directory.
+        standby_replicas: how many other workers keep a copy of each partition of its table.
+        credentials: what the brokers ask for, None for nothing.
 
     """
     if faust.streams._CStreamIterator is None:
@@ -105,6 +115,7 @@ def make_app(
     return WorkerApp(
         group,
         broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
+        broker_credentials=credentials,
         datadir=directory,
         store="rocksdb://",
         key_serializer="raw",
@@ -114,7 +125,8 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=True,
-        table_standby_replicas=0,
+        TableManager=RestartingTableManager,
+        table_standby_replicas=standby_replicas,
         stream_buffer_maxsize=RECORDS_BUFFERED,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance_id,
@@ -193,9 +205,27 @@ async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None])
 async def _work(app: WorkerApp, on_ready: Callable[[], None]) -> None:
     """Start the app, say when it is ready, and return when it has crashed."""
     await app.start()
-    # Faust has no events for these two. With more workers than partitions, some have none.
-    while not (app.tables.actives_ready or app.unassigned):  # noqa: ASYNC110
+    ready = copied = False
+    # Faust has no events for these.
+    while app.crash_reason is None:
+        # With more workers than partitions, some have none.
+        if not ready and (app.tables.actives_ready or app.unassigned):
+            ready = True
+            on_ready()
+        if ready and copied != _has_copied(app):
+            copied = not copied
+            log.info("standby copies are up to date" if copied else "standby copies are behind")
         await asyncio.sleep(0.05)
-    on_ready()
-    while app.crash_reason is None:  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
+
+
+def _has_copied(app: WorkerApp) -> bool:
+    """Whether this worker's standby copies hold all that was there when it began to follow.
+
+    Faust has an event for it, and sets it too early.
+    """
+    recovery = app.tables.recovery
+    ends, copied = recovery.standby_highwaters, recovery.standby_offsets
+    return bool(recovery.standby_tps) and all(
+        tp in ends and copied[tp] is not None and copied[tp] >= ends[tp]
+        for tp in recovery.standby_tps
+    )

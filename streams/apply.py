@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas import sizes
+from schemas.codec import UndecodableError
 from schemas.positions import capture_position
 from schemas.records import (
     AnalysisItem,
@@ -25,11 +26,14 @@ from streams.deduplicate import message_keys, new_messages
 from streams.entries import (
     changelog_ids_key,
     changelog_state_key,
+    due_key,
     introduced_codec,
+    introduced_key,
     local_state,
     state_codec,
     state_key,
 )
+from streams.forgetting import forgotten_before
 from streams.upsert import upsert
 
 T = TypeVar("T")
@@ -94,6 +98,7 @@ def apply_record(
     conversations: dict[bytes, _Conversation] = {}
     local: dict[bytes, bytes] = {}
     changelog: list[tuple[bytes, bytes | None]] = []
+    gone: dict[bytes, None] = {}
     for index, captured in enumerate(captures):
         if captured is None:
             results.append(CaptureResult(None))
@@ -105,7 +110,8 @@ def apply_record(
                 None if entry is None else state_codec.decode(entry[8:])
             )
         position = capture_position(generation, offset, index)
-        fresh, brought = new_messages(captured, position, known, local)
+        forgotten = forgotten_before(conversation.state, captured, position)
+        found = new_messages(captured, position, known, local, forgotten)
         new = [
             NewMessage(
                 message.id,
@@ -115,12 +121,14 @@ def apply_record(
                 captured.received_at,
                 position + at,
             )
-            for at, message in fresh
+            for at, message in found.messages
         ]
-        if brought:
+        if found.brought:
             key = changelog_ids_key(captured.conversation_id, position)
-            changelog.append((key, introduced_codec.encode(brought)))
-        state, left_out = upsert(conversation.state, captured, position, new)
+            changelog.append((key, introduced_codec.encode(found.brought)))
+        for replaced in found.replaced:
+            gone[introduced_key(captured.conversation_id, replaced)] = None
+        state, left_out = upsert(conversation.state, captured, position, new, forgotten)
         # A capture that the state already applied is a replay: its outputs may have been lost.
         conversation.touched |= state is not conversation.state or state.position >= position
         conversation.state = state
@@ -144,12 +152,41 @@ def apply_record(
         if conversation.state is not conversation.stored:
             revision = conversation.state.revision
             local[state_key(conversation_id)] = local_state(revision, encoded_state)
+            if conversation.state.remember_days:
+                local[due_key(conversation.state)] = b""
             changelog.append((changelog_state_key(conversation_id, revision), encoded_state))
             if conversation.stored is not None:
                 # After the newer revision, so that no moment has neither.
                 stored_revision = conversation.stored.revision
                 changelog.append((changelog_state_key(conversation_id, stored_revision), None))
+    # After the state that forgot them.
+    changelog.extend(gone.items())
     return Applied(results, messages, analysis, local, changelog)
+
+
+def failing(
+    captures: Sequence[Captured | None],
+    generation: int,
+    offset: int,
+    known: Mapping[bytes, bytes],
+) -> list[tuple[int, Exception]]:
+    """Return the captures of a record that can't be applied even alone, each with its error.
+
+    Such an error is the project's own. What it costs must be that capture, not its partition.
+
+    Raises:
+        UndecodableError: as `apply_record`.
+
+    """
+    found = []
+    for index, captured in enumerate(captures):
+        try:
+            apply_record([None] * index + [captured], generation, offset, known)
+        except UndecodableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            found.append((index, error))
+    return found
 
 
 def batches(

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from schemas import topics
 from schemas.codec import UndecodableError
+from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Source, detail_of
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
 
@@ -16,11 +17,13 @@ MAX_BATCH_AGE_SECONDS = 0.5
 
 
 class Rejected(Protocol):
-    """A row that ClickHouse will never take."""
+    """A row that ClickHouse will never take, as a record of `messages` that makes it again."""
 
     value: bytes
-    reason: str
-    source: tuple[int, int]
+    detail: str
+    partition: int
+    offset: int
+    row: int
 
 
 class Batch(Protocol):
@@ -79,11 +82,9 @@ class ClickHouseAgent(Generic[B]):
         try:
             self._batch.add(value, partition, offset)
         except UndecodableError as error:
-            await (
-                await self._dead_letters.send(
-                    value, str(error), topics.MESSAGES, partition, offset, -1
-                )
-            )
+            source = Source(topics.MESSAGES, partition, offset, WHOLE_RECORD)
+            letter = DeadLetter("undecodable_output", detail_of(error), source)
+            await (await self._dead_letters.send(letter, value))
         self._acks.append(ack)
         self._bytes += len(value)
         self._not_empty.set()
@@ -100,12 +101,9 @@ class ClickHouseAgent(Generic[B]):
             batch, acks = self._batch, self._acks
             self._start_batch()
             for rejected in await self._sink.write(batch):
-                partition, offset, index = rejected.source
-                await (
-                    await self._dead_letters.send(
-                        rejected.value, rejected.reason, topics.MESSAGES, partition, offset, index
-                    )
-                )
+                source = Source(topics.MESSAGES, rejected.partition, rejected.offset, rejected.row)
+                letter = DeadLetter("rejected_row", rejected.detail, source)
+                await (await self._dead_letters.send(letter, rejected.value))
             for ack in acks:
                 ack()
             self._unacked -= len(acks)

@@ -10,13 +10,28 @@ back while it is read: what is fetched already comes next, and what is between i
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
 
 Positions = Mapping[Any, int]
 """Offsets by topic partition."""
+
+
+class ActivePartitions:
+    """The partitions to fetch from, as they are at every moment of a fetch that is under way.
+
+    Faust hands aiokafka the very set that it changes, and aiokafka takes an empty one for all
+    partitions: a fetch that was waiting when the set became empty would take records of
+    partitions that are held. Faust drops those, and what had been sought already is never read.
+    """
+
+    def __init__(self, partitions: Container[Any]) -> None:
+        self._partitions = partitions
+
+    def __contains__(self, tp: object) -> bool:
+        return tp in self._partitions
 
 
 class RewindingConsumer(Consumer):  # type: ignore[misc]
@@ -27,6 +42,9 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
         self._held: set[Any] = set()
         self._sought: set[Any] = set()
         self._seeking = asyncio.Lock()
+
+    async def _getmany(self, active_partitions: Container[Any], timeout: float) -> Any:  # noqa: ASYNC109
+        return await super()._getmany(ActivePartitions(active_partitions), timeout)
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:
         changelogs = {tp for tp in tps if self._is_changelog_tp(tp)}

@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas import topics
 from schemas.codec import UndecodableError
+from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Reason, Source, detail_of
 from schemas.records import (
     AnalysisItem,
     Captured,
@@ -19,9 +20,10 @@ from schemas.records import (
     messages_codec,
     replies_codec,
 )
-from streams.apply import apply_record, batches, needed_keys
+from streams.apply import apply_record, batches, failing, needed_keys
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable
 from streams.window import Windows
 
@@ -38,11 +40,13 @@ class ConversationsAgent:
         producer: AIOKafkaProducer,
         dead_letters: DeadLetters,
         windows: Windows,
+        sweeper: Sweeper,
     ) -> None:
         self._table = table
         self._producer = producer
         self._dead_letters = dead_letters
         self._windows = windows
+        self._sweeper = sweeper
 
     async def process(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records, in order.
@@ -55,17 +59,30 @@ class ConversationsAgent:
         written: list[Acknowledged] = []
         changes: list[Change] = []
         items: list[AnalysisItem] = []
-        local: dict[bytes, bytes] = {}
+        local: dict[bytes, bytes | None] = {}
+        record_time = 0
         entries: list[ChangelogEntry] = []
         for offset, value, _ in records:
             try:
                 record = captures_codec.decode(value)
             except UndecodableError as error:
-                written.append(await self._dead_letter(value, error, partition, offset, -1))
+                source = Source(topics.CAPTURES, partition, offset, WHOLE_RECORD)
+                written.append(await self._dead_letter("undecodable_record", error, source, value))
                 continue
             captures = await self._decode(record, partition, offset, written)
+            record_time = max([record_time, *[each.received_at for each in captures if each]])
             known = self._table.read(partition, needed_keys(captures))
-            applied = apply_record(captures, record.generation, offset, known)
+            try:
+                applied = apply_record(captures, record.generation, offset, known)
+            except UndecodableError:
+                raise
+            except Exception:  # noqa: BLE001 - raised again where no single capture is at fault
+                for index, fault in failing(captures, record.generation, offset, known):
+                    captures[index] = None
+                    source = Source(topics.CAPTURES, partition, offset, index)
+                    frame = record.captures[index]
+                    written.append(await self._dead_letter("failed_capture", fault, source, frame))
+                applied = apply_record(captures, record.generation, offset, known)
             self._table.stage(partition, applied.local)
             changes += applied.messages
             items += applied.analysis
@@ -77,12 +94,15 @@ class ConversationsAgent:
                     topics.REPLIES, replies_codec.encode(reply), partition=record.reply_partition
                 )
             )
+        swept = self._sweeper.sweep(partition, record_time)
+        local |= swept.local
+        entries += swept.changelog
         changelog = await self._send_changelog(partition, entries)
         written += [sent for sent, _ in changelog]
         written += await self._send_outputs(partition, changes, items)
 
         def done() -> None:
-            if changelog:
+            if changelog or local:
                 acknowledged = [(sent.result().offset, count) for sent, count in changelog]
                 self._table.commit(partition, local, acknowledged)
             for _, _, ack in records:
@@ -99,15 +119,14 @@ class ConversationsAgent:
                 captures.append(decode_captured(frame))
             except UndecodableError as error:
                 captures.append(None)
-                written.append(await self._dead_letter(frame, error, partition, offset, index))
+                source = Source(topics.CAPTURES, partition, offset, index)
+                written.append(await self._dead_letter("undecodable_capture", error, source, frame))
         return captures
 
     async def _dead_letter(
-        self, value: bytes, error: Exception, partition: int, offset: int, index: int
+        self, reason: Reason, error: Exception, source: Source, value: bytes
     ) -> Acknowledged:
-        return await self._dead_letters.send(
-            value, str(error), topics.CAPTURES, partition, offset, index
-        )
+        return await self._dead_letters.send(DeadLetter(reason, detail_of(error), source), value)
 
     async def _send_changelog(
         self, partition: int, entries: list[ChangelogEntry]

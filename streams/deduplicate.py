@@ -6,9 +6,28 @@ same messages new, however much of what came after it the table already knows.
 
 from collections.abc import Mapping, MutableMapping
 
+from msgspec import Struct
+
 from schemas.positions import POSITION_BYTES
 from schemas.records import Captured, CapturedMessage
 from streams.entries import id_part, message_prefix
+
+
+class Deduplicated(Struct, gc=False):
+    """What is new in a capture.
+
+    Attributes:
+        messages: the new ones, each with its index in the capture.
+        brought: the ids that the capture is the first to bring: the message's index, and the id's
+            part of its key. A replay has messages that are new, but where the table already knows
+            them brings no id.
+        replaced: positions that introduced an id before, which was forgotten since.
+
+    """
+
+    messages: list[tuple[int, CapturedMessage]]
+    brought: list[tuple[int, bytes]]
+    replaced: list[int]
 
 
 def message_keys(captured: Captured) -> list[bytes]:
@@ -22,7 +41,8 @@ def new_messages(
     position: int,
     known: Mapping[bytes, bytes],
     introduced: MutableMapping[bytes, bytes],
-) -> tuple[list[tuple[int, CapturedMessage]], list[tuple[int, bytes]]]:
+    forgotten_before: int = 0,
+) -> Deduplicated:
     """Return the capture's new messages, and the ids that it is the first to bring.
 
     Args:
@@ -30,25 +50,24 @@ def new_messages(
         position: its position; a message's is this plus its index.
         known: local table entries, at least those of `message_keys`, where they exist.
         introduced: local entries that this record introduced so far; this capture's are added.
-
-    Returns:
-        Pairs of index and message, and pairs of index and the id's part of its key. A replay has
-        messages that are new, but where the table already knows them brings no id.
+        forgotten_before: ids introduced before this position count as unknown.
 
     """
     prefix = message_prefix(captured.conversation_id)
-    new = []
-    brought = []
+    remembered_from = forgotten_before.to_bytes(POSITION_BYTES)
+    found = Deduplicated([], [], [])
     for index, message in enumerate(captured.messages):
         if message.remembered:
             at = (position + index).to_bytes(POSITION_BYTES)
             part = id_part(message.id)
             key = prefix + part
-            first = known.get(key) or introduced.get(key)
-            if first is None:
+            first = introduced.get(key) or known.get(key)
+            if first is None or first < remembered_from:
                 introduced[key] = at
-                brought.append((index, part))
+                found.brought.append((index, part))
+                if first is not None:
+                    found.replaced.append(int.from_bytes(first))
             elif first != at:
                 continue
-        new.append((index, message))
-    return new, brought
+        found.messages.append((index, message))
+    return found

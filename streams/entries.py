@@ -10,17 +10,24 @@ Locally there is one entry per conversation and one per message id:
 
     s | conversation             ->  revision, then the state
     m | conversation | id        ->  the position of the message that introduced the id
+    d | day | conversation       ->  nothing: from that day on its ids may be due for removal
+
+Values in the changelog begin with their format's version. Keys, and the positions that stand bare
+under `m`, have none: another format of theirs gets another first letter.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 from schemas.codec import Codec
-from schemas.positions import POSITION_BYTES
+from schemas.positions import MESSAGE_BITS, POSITION_BYTES
 from schemas.records import ConversationState
+from streams.forgetting import due_day
 
-STATE, IDS, MESSAGE = b"s", b"i", b"m"
+STATE, IDS, MESSAGE, DUE = b"s", b"i", b"m", b"d"
 _CONVERSATION_END = 1 + 16
 _LONGEST_WHOLE_ID_BYTES = 32
+_DAY_BYTES = 4
 
 state_codec = Codec(ConversationState, version=1)
 introduced_codec = Codec(list[tuple[int, bytes]], version=1)
@@ -54,19 +61,40 @@ def changelog_ids_key(conversation_id: bytes, position: int) -> bytes:
     return IDS + conversation_id + position.to_bytes(POSITION_BYTES)
 
 
+def introduced_key(conversation_id: bytes, message_position: int) -> bytes:
+    """Return the key of the changelog entry that introduced an id at a message's position."""
+    return changelog_ids_key(conversation_id, message_position >> MESSAGE_BITS << MESSAGE_BITS)
+
+
+def due_prefix(day: int) -> bytes:
+    return DUE + day.to_bytes(_DAY_BYTES)
+
+
+def due_key(state: ConversationState) -> bytes:
+    return due_prefix(due_day(state)) + state.conversation_id
+
+
+def conversation_due(key: bytes) -> bytes:
+    """Return the conversation that a key of `due_key` names."""
+    return key[1 + _DAY_BYTES :]
+
+
 def local_state(revision: int, encoded_state: bytes) -> bytes:
     return revision.to_bytes(8) + encoded_state
 
 
 def replay_entry(
-    key: bytes, value: bytes | None, newest_revision: int
+    key: bytes, value: bytes | None, known: Callable[[bytes], bytes | None]
 ) -> dict[bytes, bytes | None]:
     """Return what one changelog entry changes locally.
+
+    The tombstone of ids removes none of them: which they were is not known any more. They are
+    forgotten all the same, and the next sweep removes them.
 
     Args:
         key: the changelog entry's key.
         value: its value, or None for a tombstone.
-        newest_revision: the highest revision known of the entry's conversation, 0 for none.
+        known: returns the local entry under a key as it is so far, None for none.
 
     Raises:
         UndecodableError: the value is not in a format that this release reads.
@@ -75,16 +103,36 @@ def replay_entry(
     conversation_id = key[1:_CONVERSATION_END]
     number = int.from_bytes(key[_CONVERSATION_END:])
     if key[:1] == STATE:
-        if value is None:
-            # The tombstone of a revision that a newer one replaced; of the newest, an erasure.
-            return {state_key(conversation_id): None} if number >= newest_revision else {}
-        if number < newest_revision:
-            return {}
-        return {state_key(conversation_id): local_state(number, value)}
+        return _replay_state(conversation_id, number, value, known)
     if value is None:
         return {}
     prefix = message_prefix(conversation_id)
-    return {
-        prefix + part: (number + index).to_bytes(POSITION_BYTES)
-        for index, part in introduced_codec.decode(value)
-    }
+    changes: dict[bytes, bytes | None] = {}
+    for index, part in introduced_codec.decode(value):
+        at = (number + index).to_bytes(POSITION_BYTES)
+        before = known(prefix + part)
+        # Introduced again after it was forgotten: a late write of the older entry hides nothing.
+        if before is None or before < at:
+            changes[prefix + part] = at
+    return changes
+
+
+def _replay_state(
+    conversation_id: bytes,
+    revision: int,
+    value: bytes | None,
+    known: Callable[[bytes], bytes | None],
+) -> dict[bytes, bytes | None]:
+    key = state_key(conversation_id)
+    entry = known(key)
+    newest_revision = int.from_bytes(entry[:8]) if entry else 0
+    if value is None:
+        # The tombstone of a revision that a newer one replaced; of the newest, an erasure.
+        return {key: None} if revision >= newest_revision else {}
+    if revision < newest_revision:
+        return {}
+    changes: dict[bytes, bytes | None] = {key: local_state(revision, value)}
+    state = state_codec.decode(value)
+    if state.remember_days:
+        changes[due_key(state)] = b""
+    return changes

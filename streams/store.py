@@ -11,13 +11,15 @@ from typing import Any
 import rocksdict
 from faust.stores.rocksdb import Store
 
-from streams.entries import STATE, replay_entry, state_key
+from streams.entries import replay_entry
 
 BLOCK_CACHE_BYTES = 128 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 MAX_WAL_BYTES = 64 * 1024 * 1024
 MAX_OPEN_FILES = 256
+LOG_BYTES = 8 * 1024 * 1024
+LOG_FILES = 4
 BLOOM_BITS_PER_KEY = 10
 
 
@@ -47,6 +49,9 @@ class ConversationStore(Store):  # type: ignore[misc]
         options.set_write_buffer_size(WRITE_BUFFER_BYTES)
         options.set_max_total_wal_size(MAX_WAL_BYTES)
         options.set_max_open_files(MAX_OPEN_FILES)
+        # RocksDB's own log: its defaults are a thousand files of any size.
+        options.set_max_log_file_size(LOG_BYTES)
+        options.set_keep_log_file_num(LOG_FILES)
         self._options = options
 
     def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
@@ -55,6 +60,17 @@ class ConversationStore(Store):  # type: ignore[misc]
     def read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
         """Return the entries under the keys, None where there is none."""
         found: list[bytes | None] = self._db_for_partition(partition).get(keys)
+        return found
+
+    def scan(
+        self, partition: int, start: bytes, end: bytes, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Return entries from a key on, up to an end that is left out, in the order of keys."""
+        found: list[tuple[bytes, bytes]] = []
+        for key, value in self._db_for_partition(partition).items(from_key=start):
+            if len(found) == limit or key >= end:
+                break
+            found.append((key, value))
         return found
 
     def write(self, partition: int, entries: Mapping[bytes, bytes | None], offset: int) -> None:
@@ -74,22 +90,17 @@ class ConversationStore(Store):  # type: ignore[misc]
         to_key: Callable[[Any], Any],
         to_value: Callable[[Any], Any],
     ) -> None:
-        """Apply changelog entries at recovery, the highest revision of a state winning."""
+        """Apply changelog entries at recovery: the highest revision of a state wins."""
         by_partition: dict[int, list[Any]] = {}
         for event in batch:
             by_partition.setdefault(event.message.partition, []).append(event.message)
         for partition, messages in by_partition.items():
             entries: dict[bytes, bytes | None] = {}
-            for message in messages:
-                revision = 0
-                if message.key[:1] == STATE:
-                    revision = self._newest_revision(partition, message.key, entries)
-                entries.update(replay_entry(message.key, message.value, revision))
-            self.write(partition, entries, max(message.offset for message in messages))
+            stored = self._db_for_partition(partition).get
 
-    def _newest_revision(
-        self, partition: int, changelog_key: bytes, entries: Mapping[bytes, bytes | None]
-    ) -> int:
-        key = state_key(changelog_key[1:17])
-        entry = entries[key] if key in entries else self._db_for_partition(partition).get(key)
-        return int.from_bytes(entry[:8]) if entry else 0
+            def known(key: bytes, entries: Any = entries, stored: Any = stored) -> Any:
+                return entries[key] if key in entries else stored(key)
+
+            for message in messages:
+                entries.update(replay_entry(message.key, message.value, known))
+            self.write(partition, entries, max(message.offset for message in messages))

@@ -6,7 +6,7 @@ store, so that the next record already reads them.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import faust
@@ -14,6 +14,8 @@ import faust
 from streams.store import ConversationStore
 
 Entries = Mapping[bytes, bytes]
+Changes = Mapping[bytes, bytes | None]
+"""Local entries by their keys, None for one that goes."""
 
 
 class SecondWriterError(Exception):
@@ -23,8 +25,11 @@ class SecondWriterError(Exception):
 class ConversationsTable(faust.Table):  # type: ignore[misc]
     """Entries by partition: read through `read`, staged by `stage`, made durable by `commit`."""
 
-    def __init__(self, app: faust.App, **kwargs: Any) -> None:
+    def __init__(
+        self, app: faust.App, on_failure: Callable[[BaseException], None], **kwargs: Any
+    ) -> None:
         super().__init__(app, key_type=bytes, value_type=bytes, **kwargs)
+        self._on_failure = on_failure
         self._staged: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         self._next_offset: dict[int, int] = {}
 
@@ -51,18 +56,29 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
             found |= {key: entry for key, entry in stored if entry is not None}
         return found
 
+    def scan(
+        self, partition: int, start: bytes, end: bytes, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Return committed keys from one on, up to an end that is left out, in order.
+
+        Each comes with its newest value, which may be a staged one.
+        """
+        staged = self._staged[partition]
+        found = cast("ConversationStore", self.data).scan(partition, start, end, limit)
+        return [(key, staged.get(key, value)) for key, value in found]
+
     def stage(self, partition: int, entries: Entries) -> None:
         """Let `read` see entries whose changelog batch is on its way."""
         self._staged[partition].update(entries)
 
     def commit(
-        self, partition: int, entries: Entries, acknowledged: Sequence[tuple[int, int]]
+        self, partition: int, entries: Changes, acknowledged: Sequence[tuple[int, int]]
     ) -> None:
         """Write acknowledged entries to the store.
 
         Args:
             partition: whose entries they are.
-            entries: as they were staged.
+            entries: as they were staged, and what is removed.
             acknowledged: of each changelog batch that holds them, the offset that the broker
                 acknowledged it at, and how many records it has.
 
@@ -85,8 +101,18 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
         cast("ConversationStore", self.data).write(partition, entries, expected - 1)
         staged = self._staged[partition]
         for key, entry in entries.items():
-            if staged.get(key) is entry:
+            if entry is not None and staged.get(key) is entry:
                 del staged[key]
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Apply changelog entries at recovery.
+
+        Faust logs what goes wrong here, and tries again for ever; `on_failure` is called instead.
+        """
+        try:
+            super().apply_changelog_batch(batch)
+        except Exception as error:  # noqa: BLE001 - a table that lacks an entry may not be used
+            self._on_failure(error)
 
     def forget_positions(self) -> None:
         """Start anew after a rebalance: what was staged is written, or will be replayed."""

@@ -11,6 +11,7 @@ def upsert(
     captured: Captured,
     position: int,
     new: list[NewMessage],
+    forgotten_before: int = 0,
 ) -> tuple[ConversationState, list[str]]:
     """Return the state after the capture, and the names of fields that did not fit into it.
 
@@ -35,6 +36,7 @@ def upsert(
             created_at=captured.received_at,
             updated_at=captured.received_at,
             fields=fields,
+            remember_days=captured.remember_days,
         ), left_out
     if not new and fields == state.fields:
         return state, left_out
@@ -47,6 +49,8 @@ def upsert(
         last_message_at=max([state.last_message_at, *(m.sent_at for m in new)]),
         updated_at=captured.received_at,
         fields=fields,
+        remember_days=captured.remember_days,
+        forgotten_before=forgotten_before,
     ), left_out
 
 

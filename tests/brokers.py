@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from openbat.connection import Connection
 from openbat.local import jars, java, kafka
 from tests.stack import ROOT, Running, free_port
 
@@ -30,6 +31,10 @@ class Broker:
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.bootstrap)
 
     def prepare(self) -> None:
         """Write its settings; format its disk where that is empty."""

@@ -1,6 +1,9 @@
 """Made-up conversations, as many as a test wants, the same ones every time."""
 
+import gzip
+import itertools
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -32,3 +35,16 @@ def write_lines(path: Path, found: list[dict[str, Any]]) -> int:
     """Write conversations as JSON Lines; return how many messages they have."""
     path.write_text("".join(f"{json.dumps(conversation)}\n" for conversation in found))
     return sum(len(conversation["messages"]) for conversation in found)
+
+
+def real_or_made_up(count: int) -> list[dict[str, Any]]:
+    """Return conversations of the file that OPENBAT_TEST_CONVERSATIONS names, else made-up ones.
+
+    The file is JSON Lines, gzip or plain, a conversation a line in the shape of a capture.
+    """
+    name = os.environ.get("OPENBAT_TEST_CONVERSATIONS")
+    if not name:
+        return conversations(count)
+    path = Path(name)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        return [json.loads(line) for line in itertools.islice(lines, count)]

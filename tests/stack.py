@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from openbat.connection import Connection
+
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 180
 STOP_SECONDS = 30
@@ -55,8 +57,8 @@ class Stack:
         return str(self.state["gateway_url"])
 
     @property
-    def bootstrap(self) -> str:
-        return str(self.state["kafka_bootstrap"])
+    def connection(self) -> Connection:
+        return Connection(str(self.state["kafka_bootstrap"]))
 
     def pids(self, role: str) -> list[int]:
         return [found["pid"] for found in self.state["processes"] if found["role"] == role]

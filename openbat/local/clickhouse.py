@@ -37,6 +37,7 @@ from openbat.local.clickhouse_protocol import (
 )
 
 _QUERIES_AT_ONCE = 32
+_CONNECTIONS = 512  # one more is answered with 503; each holds a body of MAX_BODY at most
 _CHUNK = 1 << 20
 # Results are built whole in memory, which takes three times their size at worst. A larger one is
 # refused, unless the client sets another limit, rather than risk the process that takes inserts.
@@ -183,6 +184,7 @@ def serve(path: Path, fd: int | None, host: str, port: int, on_ready: Callable[[
         log_config=None,
         log_level="warning",
         server_header=False,
+        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS + _CANCEL_SECONDS,
     )

@@ -74,7 +74,7 @@ class Engine:
         # block.
         with TemporaryFile(dir=self._path) as file:
             file.write(rows)
-            file.flush()
+            file.seek(0)  # also where /dev/fd shares the offset, as on macOS
             done = connection.query(
                 b"%s FROM INFILE '/dev/fd/%d' %s FORMAT %s"
                 % (statement.sql, file.fileno(), statement.settings, statement.format.encode())

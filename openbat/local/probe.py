@@ -4,6 +4,7 @@ import asyncio
 
 from aiokafka import TopicPartition
 
+from openbat.connection import Connection
 from openbat.kafka import captures_partitions, make_reader, start_producer
 from schemas import sizes, topics
 from schemas.records import CapturesRecord, captures_codec, replies_codec
@@ -11,7 +12,7 @@ from schemas.records import CapturesRecord, captures_codec, replies_codec
 REPLY_PARTITION = 0
 
 
-async def wait_exact(bootstrap: str, timeout_seconds: float) -> None:
+async def wait_exact(connection: Connection, timeout_seconds: float) -> None:
     """Return when every partition of captures has a worker that answers.
 
     Sends a record without captures to each and waits for its reply.
@@ -21,9 +22,9 @@ async def wait_exact(bootstrap: str, timeout_seconds: float) -> None:
 
     """
     async with asyncio.timeout(timeout_seconds):
-        partitions = await captures_partitions(bootstrap)
-        reader = make_reader(bootstrap)
-        producer = await start_producer(bootstrap, sizes.BATCH)
+        partitions = await captures_partitions(connection)
+        reader = make_reader(connection)
+        producer = await start_producer(connection, sizes.BATCH)
         try:
             await reader.start()
             own = TopicPartition(topics.REPLIES, REPLY_PARTITION)

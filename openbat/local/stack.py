@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
-import clickhouse_connect
 from rich.console import Console
 
 from openbat import chatbots
+from openbat.clickhouse import clickhouse_client
+from openbat.connection import Connection
 from openbat.kafka import migrate_topics, read_registry
 from openbat.local import jars, java, kafka, state
 from openbat.local.probe import wait_exact
 from openbat.local.supervisor import Spec, StartError, Supervised, Supervisor
-from openbat.settings import Settings
+from openbat.settings import PREFIX, UNSECURED, Settings
 from schemas.chatbots import DEMO, Chatbot
 from sinks.migrate import migrate
 
@@ -81,11 +82,14 @@ class Stack:
         say = self._console.print
         gateway_url = f"http://{HOST}:{self._gateways.getsockname()[1]}"
         clickhouse_url = f"http://{HOST}:{self._clickhouse.getsockname()[1]}"
-        bootstrap = f"{HOST}:{self._kafka_port}"
+        connection = Connection(f"{HOST}:{self._kafka_port}")
         environment = {
             "OPENBAT_DATA_DIR": str(settings.data_dir.absolute()),
-            "OPENBAT_KAFKA_BOOTSTRAP": bootstrap,
+            **{PREFIX + name.upper(): "" for name in UNSECURED},
+            "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
             "OPENBAT_CLICKHOUSE_URL": clickhouse_url,
+            # The processes can't share one.
+            "OPENBAT_METRICS_PORT": "0",
         }
         found = await asyncio.to_thread(jars.fetch, settings.jars_dir or settings.data_dir / "jars")
         say("Starting Kafka and ClickHouse.")
@@ -93,11 +97,11 @@ class Stack:
         clickhouse = self._start_ours(
             "clickhouse-server", ["local-clickhouse"], environment, [self._clickhouse]
         )
-        await kafka.wait_ready(bootstrap, START_SECONDS)
-        await migrate_topics(bootstrap, settings.partitions, replication_factor=1)
+        await kafka.wait_ready(connection.bootstrap, START_SECONDS)
+        await migrate_topics(connection, settings.partitions, replication_factor=1)
         await self._supervisor.wait_ready([clickhouse], START_SECONDS)
         await asyncio.to_thread(_migrate_clickhouse, clickhouse_url)
-        demo, key = await _demo(bootstrap, settings.data_dir / "demo.key")
+        demo, key = await _demo(connection, settings.data_dir / "demo.key")
         say("Starting the workers and the gateway.")
         ours = [
             self._start_ours("clickhouse", ["worker", "clickhouse"], environment)
@@ -113,14 +117,14 @@ class Stack:
         ]
         await self._supervisor.wait_ready(ours, START_SECONDS)
         try:
-            await wait_exact(bootstrap, START_SECONDS)
+            await wait_exact(connection, START_SECONDS)
         except TimeoutError:
             raise StartError(
                 f"the conversations workers do not answer: see {settings.data_dir / 'logs'}"
             ) from None
         await _wait_ready(gateway_url)
         self._state = state.LocalState(
-            gateway_url, clickhouse_url, bootstrap, demo.id, key, processes=[]
+            gateway_url, clickhouse_url, connection.bootstrap, demo.id, key, processes=[]
         )
         self._write_state()
         _greet(gateway_url, clickhouse_url, key, settings.data_dir)
@@ -195,20 +199,20 @@ def _port_error(error: OSError, port: int, variable: str) -> LocalError:
 
 
 def _migrate_clickhouse(url: str) -> None:
-    client = clickhouse_connect.get_client(dsn=url)
+    client = clickhouse_client(url)
     try:
         migrate(client)
     finally:
         client.close()
 
 
-async def _demo(bootstrap: str, key_file: Path) -> tuple[Chatbot, str]:
+async def _demo(connection: Connection, key_file: Path) -> tuple[Chatbot, str]:
     """Return the chatbot `demo` and its key; make both on the first run.
 
     The key is written before the registry knows it: a kill in between leaves a key that the next
     start makes good. A key that the registry doesn't know is replaced.
     """
-    registry = await read_registry(bootstrap)
+    registry = await read_registry(connection)
     known = next((chatbot for chatbot in registry.chatbots() if chatbot.name == DEMO), None)
     key = state.read_text(key_file)
     if known is not None and known.key_sha256 == hashlib.sha256(key.encode()).digest():
@@ -216,8 +220,8 @@ async def _demo(bootstrap: str, key_file: Path) -> tuple[Chatbot, str]:
     key = key or chatbots.new_key()
     state.write_private(key_file, key.encode() + b"\n")
     if known is None:
-        return await chatbots.create(bootstrap, DEMO, key), key
-    return await chatbots.update(bootstrap, DEMO, lambda bot: chatbots.with_key(bot, key)), key
+        return await chatbots.create(connection, DEMO, key), key
+    return await chatbots.update(connection, DEMO, lambda bot: chatbots.with_key(bot, key)), key
 
 
 async def _wait_ready(gateway_url: str) -> None:

@@ -50,6 +50,8 @@ def assert_unauthorized(answer: httpx.Response) -> None:
         "Basic": {"Authorization": "Basic dXNlcjpwYXNz"},
         "a key without Bearer": {"Authorization": UNKNOWN_KEY},
         "long": {"Authorization": "Bearer " + "x" * 5000},
+        "very long": {"Authorization": "Bearer ob_live_" + "0" * 60_000},
+        "digits that are no ASCII": {"Authorization": ("Bearer ob_live_" + "\u0663" * 32).encode()},
         "not ASCII": {"Authorization": "Bearer ob_live_é".encode()},
         "not UTF-8": {"Authorization": b"Bearer ob_live_\xff"},
         "another header": {"X-Api-Key": UNKNOWN_KEY},
@@ -79,8 +81,9 @@ def test_a_key_in_the_query_is_401(bot: Bot, anybody: httpx.Client) -> None:
     assert_unauthorized(anybody.post(CAPTURE, params={"api_key": bot.key}, json=body()))
 
 
-def test_the_scheme_is_read_in_any_case(bot: Bot) -> None:
-    assert_ok(bot.post(body(), Authorization=f"bearer {bot.key}"))
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER ", "bEaReR ", "Bearer" + " " * 500])
+def test_the_scheme_is_read_in_any_case_and_before_any_spaces(bot: Bot, scheme: str) -> None:
+    assert_ok(bot.post(body(), Authorization=f"{scheme}{bot.key}"))
 
 
 @table(

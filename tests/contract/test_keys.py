@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import time
+from collections.abc import Iterator
 
 import httpx
 
 from tests.contract.client import CAPTURE, Bot, assert_error, assert_ok, body, unique
-from tests.stack import Stack
+from tests.stack import CONTAINERS, Stack, kind
 
 CONNECTIONS = 24
 KEY = re.compile("ob_live_[0-9a-f]{32}")
@@ -53,6 +56,41 @@ async def test_a_new_key_is_good_and_the_old_one_is_not(stack: Stack, bot: Bot) 
             assert refused.headers["www-authenticate"].startswith("Bearer")
         await within_a_second(client, new, 200)
         await within_a_second(client, old, 401)
+
+
+@contextlib.contextmanager
+def connected(stack: Stack, pid: int, key: str) -> Iterator[httpx.Client]:
+    """Yield a client whose one connection is to this gateway: the others can't take it."""
+    others = [other for other in stack.pids("gateway") if other != pid]
+    limits = httpx.Limits(max_connections=1)
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(
+        base_url=stack.gateway_url, headers=headers, timeout=30, limits=limits
+    ) as client:
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            assert client.post(CAPTURE, json=body()).status_code == 200
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+        yield client
+
+
+def test_a_revoked_key_is_refused_by_each_gateway_within_a_second(stack: Stack) -> None:
+    made = Bot(stack, unique("revoked"))
+    # In containers gateways share no port, and the stack's URL is the first one's.
+    gateways = stack.pids("gateway")[: 1 if kind() == CONTAINERS else 2]
+    with contextlib.ExitStack() as exits:
+        exits.callback(made.close)
+        clients = [exits.enter_context(connected(stack, pid, made.key)) for pid in gateways]
+        made.openbat("rotate-key")
+        end = time.monotonic() + 1
+        for client in clients:
+            status = client.post(CAPTURE, json=body()).status_code
+            while status != 401 and time.monotonic() < end:
+                status = client.post(CAPTURE, json=body()).status_code
+            assert status == 401
 
 
 async def test_an_archived_chatbot_refuses_everywhere(stack: Stack) -> None:

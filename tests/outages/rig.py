@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import clickhouse_connect
 import httpx
 
 from openbat.chatbots import create, new_key
+from openbat.clickhouse import clickhouse_client
 from openbat.kafka import migrate_topics
 from openbat.local import kafka, state
 from openbat.local.probe import wait_exact
@@ -132,9 +132,9 @@ async def running(data_dir: Path, produce_seconds: float) -> AsyncIterator[Rig]:
         exits.callback(engine.stop)
         await asyncio.to_thread(_wait_clickhouse, clickhouse_url)
         await asyncio.to_thread(_migrate, clickhouse_url)
-        await migrate_topics(broker.bootstrap, PARTITIONS, replication_factor=1)
+        await migrate_topics(broker.connection, PARTITIONS, replication_factor=1)
         key = new_key()
-        chatbot = await create(broker.bootstrap, "demo", key)
+        chatbot = await create(broker.connection, "demo", key)
 
         listener = exits.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
         supervisor = Supervisor(data_dir / "logs", lambda: None)
@@ -151,7 +151,7 @@ async def running(data_dir: Path, produce_seconds: float) -> AsyncIterator[Rig]:
             argv = [sys.executable, "-m", "openbat", *command, *(f"--fd={fd}" for fd in fds)]
             roles[role] = supervisor.start(Spec(role, argv, environment, fds))
         await supervisor.wait_ready(list(roles.values()), READY_SECONDS)
-        await wait_exact(broker.bootstrap, READY_SECONDS)
+        await wait_exact(broker.connection, READY_SECONDS)
 
         gateway_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         found = state.LocalState(
@@ -195,6 +195,6 @@ def _wait_clickhouse(url: str) -> None:
 
 
 def _migrate(url: str) -> None:
-    client = clickhouse_connect.get_client(dsn=url)
+    client = clickhouse_client(url)
     migrate(client)
     client.close()

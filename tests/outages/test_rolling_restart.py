@@ -60,13 +60,11 @@ async def test_a_rolling_restart_breaks_nothing(stack: Stack, full: bool, report
                     at, took = await restart(stack, load, role, pid)
                     ends.append(took)
                     late = [answer for answer in load.between(at) if not answer.is_exact]
-                    if role != "conversations":
-                        spans.append(0.0 if not late else time.monotonic() - at)
-                        continue
-                    provisional.append({answer.partition for answer in late})
                     spans.append(
                         max((answer.at + answer.seconds - at for answer in late), default=0)
                     )
+                    if role == "conversations":
+                        provisional.append({answer.partition for answer in late})
         await load.exact_everywhere(time.monotonic(), 30)
     await load.count(60)
     refused = sum(answer.status == 503 for answer in load.answers)

@@ -8,6 +8,8 @@ from typing import Any
 
 from schemas.records import Captured
 
+DAY = 24 * 60 * 60 * 1_000_000
+
 Name = tuple[bytes, str]
 """A chatbot and its own id of a conversation."""
 
@@ -30,6 +32,8 @@ class ModelConversation:
     ids: set[str] = field(default_factory=set)
     messages: list[ModelMessage] = field(default_factory=list)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changed_at: int = 0
+    remember_days: int = 0
 
 
 class Model:
@@ -42,6 +46,9 @@ class Model:
         """Take in one capture; return how many of its messages were new."""
         name = captured.chatbot_id, captured.external_id
         conversation = self.conversations.setdefault(name, ModelConversation())
+        idle_days = (captured.received_at - conversation.changed_at) / DAY
+        if conversation.remember_days and idle_days > conversation.remember_days:
+            conversation.ids.clear()
         stored = 0
         for index, message in enumerate(captured.messages):
             if message.id in conversation.ids:
@@ -58,6 +65,10 @@ class Model:
                 )
             )
             stored += 1
+        before = repr(conversation.fields)
         for group, values in captured.fields.items():
             conversation.fields.setdefault(group, {}).update(values)
+        if stored or repr(conversation.fields) != before:
+            conversation.changed_at = captured.received_at
+            conversation.remember_days = captured.remember_days
         return stored

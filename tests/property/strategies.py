@@ -8,6 +8,7 @@ from hypothesis.strategies import DrawFn
 
 from schemas.capture import Role
 from schemas.records import Captured, CapturedMessage
+from tests.property.model import DAY
 
 CHATBOTS = tuple(bytes([number]) * 16 for number in (1, 2))
 EXTERNAL_IDS = ("first", "second")
@@ -72,6 +73,20 @@ def captures(draw: DrawFn) -> Captured:
         ],
         draw(fields),
     )
+
+
+@st.composite
+def forgetting(draw: DrawFn, max_size: int = 12) -> list[Record]:
+    """Return records of weeks, of chatbots that forget ids or not; clocks differ by hours."""
+    made = draw(records(max_size))
+    now = 1_000 * DAY
+    for record in made:
+        for captured in record.captures:
+            if captured is not None:
+                now += round(draw(st.sampled_from([0, 0.1, 4, 8.4, 9, 12])) * DAY)
+                captured.received_at = now - round(draw(st.sampled_from([0, 0.2])) * DAY)
+                captured.remember_days = draw(st.sampled_from([0, 8, 8, 9]))
+    return made
 
 
 @st.composite

@@ -10,6 +10,7 @@ from tests.property.worker import (
     Outcome,
     Table,
     changelog_of,
+    compacted,
     process_all,
     rebuilt,
 )
@@ -35,16 +36,6 @@ def new(outcomes: list[Outcome]) -> list[list[tuple[bytes, str, int]]]:
             for message in messages
         ]
         for outcome in outcomes
-    ]
-
-
-def compacted(changelog: list[Entry], *, tombstones_expired: bool) -> list[Entry]:
-    """Return what Kafka leaves: each key's last entry, and tombstones for a while."""
-    last = {key: at for at, (key, _) in enumerate(changelog)}
-    return [
-        (key, value)
-        for at, (key, value) in enumerate(changelog)
-        if last[key] == at and not (tombstones_expired and value is None)
     ]
 
 

@@ -67,12 +67,13 @@ class FakeProducer:
         value: bytes,
         *,
         partition: int,
+        key: bytes | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> asyncio.Future[Acknowledgement]:
         if self.failing is not None:
             raise self.failing
         readable = {name: text.decode() for name, text in headers or []}
-        return self._take(topic, partition, value, readable, [(b"", value)])
+        return self._take(topic, partition, value, readable, [(key or b"", value)])
 
     def create_batch(self) -> Any:
         return BatchBuilder(self._batch_bytes, 0)

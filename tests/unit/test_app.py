@@ -1,14 +1,17 @@
 """What stands between Faust and the agents, with a Faust that only hands events on."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import pytest
+from faust.tables.recovery import RebalanceAgain
 from faust.types import TP
 
 from streams import app as app_module
-from streams.app import WorkerApp, add_agent
+from streams.app import WorkerApp, add_agent, make_app
 from streams.continuity import RecordsLostError
 from streams.lanes import Received
 
@@ -119,3 +122,44 @@ async def test_whatever_fails_ends_the_worker_and_never_leaves_the_agent(agent: 
     agent.failing = ArithmeticError("bug")
     await agent.read(Event(0, b""))
     assert agent.ended_by == [agent.failing]
+
+
+class CrashedApp:
+    """An app that crashes before its table is recovered."""
+
+    tables = SimpleNamespace(actives_ready=False)
+    unassigned = False
+    crash_reason: BaseException | None = None
+
+    async def start(self) -> None:
+        self.crash_reason = ArithmeticError("in the recovery")
+
+
+async def test_a_crash_before_the_worker_is_ready_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class EndedError(Exception):
+        pass
+
+    def end(error: BaseException) -> None:
+        raise EndedError from error
+
+    monkeypatch.setattr(app_module, "exit_now", end)
+    app = cast("WorkerApp", CrashedApp())
+    with pytest.raises(EndedError) as ended:
+        await app_module.run(app, asyncio.Event(), lambda: None)
+    assert isinstance(ended.value.__cause__, ArithmeticError)
+
+
+async def test_a_recovery_begins_anew_where_it_does_not_know_an_offset(tmp_path: Path) -> None:
+    recovery = make_app("group", "127.0.0.1:1", 2, tmp_path, "instance").tables.recovery
+    known, unknown = TP("changelog", 0), TP("changelog", 1)
+    sought = []
+
+    class Consumer:
+        async def seek_wait(self, offsets: dict[TP, int]) -> None:
+            sought.append(offsets)
+
+    offsets = {known: -1, unknown: None}
+    with pytest.raises(RebalanceAgain):
+        await recovery._seek_offsets(Consumer(), {known, unknown}, offsets, "standby")
+    await recovery._seek_offsets(Consumer(), {known}, offsets, "standby")
+    assert sought == [{known: 0}]

@@ -20,8 +20,10 @@ UNDECODABLE = b"?"
 
 class Rejected(NamedTuple):
     value: bytes
-    reason: str
-    source: tuple[int, int, int]
+    detail: str
+    partition: int
+    offset: int
+    row: int
 
 
 class FakeBatch:
@@ -63,7 +65,8 @@ class Worker:
     def __init__(self) -> None:
         self.sink = FakeSink()
         self.producer = FakeProducer()
-        self.agent = ClickHouseAgent(self.sink, DeadLetters(self.producer))
+        self.counted: list[str] = []
+        self.agent = ClickHouseAgent(self.sink, DeadLetters(self.producer, self.counted.append))
         self.acked: list[int] = []
 
     async def take(self, offset: int, value: bytes) -> None:
@@ -142,18 +145,21 @@ async def test_a_batch_fills_while_the_one_before_it_is_written_and_then_blocks(
 
 
 async def test_a_rejected_row_is_a_dead_letter_before_anything_is_acked(worker: Worker) -> None:
-    worker.sink.rejected = [Rejected(b'{"row":1}', "out of range", (2, 0, 4))]
+    worker.sink.rejected = [Rejected(b"a record", "out of range", 2, 0, 4)]
     await worker.take(0, bytes(10))
     worker.sink.written.release()
     letter = await worker.producer.sent.get()
-    assert (letter.topic, letter.partition, letter.value) == (topics.DEAD_LETTERS, 2, b'{"row":1}')
+    assert (letter.topic, letter.partition, letter.value) == (topics.DEAD_LETTERS, 2, b"a record")
     assert letter.headers == {
-        "reason": "out of range",
+        "reason": "rejected_row",
+        "detail": "out of range",
         "source-topic": topics.MESSAGES,
         "source-partition": "2",
         "source-offset": "0",
         "source-index": "4",
     }
+    assert letter.entries == [(b"messages/2/0/4", b"a record")]
+    assert worker.counted == ["rejected_row"]
     await settled()
     assert worker.acked == []
     letter.acknowledge()
@@ -171,6 +177,7 @@ async def test_an_undecodable_record_is_a_dead_letter_and_its_neighbours_are_wri
     assert await worker.sink.writing.get() == [bytes(5), bytes(5)]
     letter = await worker.producer.sent.get()
     assert letter.value == UNDECODABLE
+    assert letter.headers["reason"] == "undecodable_output"
     assert letter.headers["source-offset"] == "1"
     assert letter.headers["source-index"] == "-1"
     worker.sink.written.release()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from schemas import sizes, topics
 from schemas.records import (
     Captured,
@@ -18,16 +20,20 @@ from schemas.records import (
     messages_codec,
     replies_codec,
 )
+from streams import apply
 from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.entries import changelog_ids_key, changelog_state_key, id_part, message_prefix
 from streams.lanes import Received
+from streams.sweep import Sweeper
 from streams.table import ConversationsTable, SecondWriterError
+from streams.upsert import upsert
 from streams.window import Windows
 from tests.unit.fakes import Failures, FakeProducer, Sent, settled
 from tests.unit.test_table import open_table
 
 PARTITION, REPLY_PARTITION = 1, 5
+POISON_TIME = 11
 CONVERSATION = bytes(range(16))
 
 
@@ -51,7 +57,11 @@ class Worker:
         self.failures = Failures()
         self.windows = Windows(10, self.failures)
         self.agent = ConversationsAgent(
-            self.table, self.producer, DeadLetters(self.producer), self.windows
+            self.table,
+            self.producer,
+            DeadLetters(self.producer, lambda _: None),
+            self.windows,
+            Sweeper(self.table),
         )
         self.acked: list[int] = []
 
@@ -133,6 +143,11 @@ async def test_what_cannot_be_decoded_takes_nothing_else_along(tmp_path: Path) -
     assert [
         (letter.headers["source-offset"], letter.headers["source-index"]) for letter in letters
     ] == [("0", "-1"), ("1", "1")]
+    reasons = [letter.headers["reason"] for letter in letters]
+    assert reasons == ["undecodable_record", "undecodable_capture"]
+    assert [key for letter in letters for key, _ in letter.entries] == [
+        b"captures/1/0/-1", b"captures/1/1/1",
+    ]  # fmt: skip
     assert worker.acked == [0, 1]
 
 
@@ -214,6 +229,28 @@ async def test_a_second_writer_of_the_changelog_ends_the_acking(tmp_path: Path) 
     await settled()
     assert worker.acked == []
     await worker.windows.close()
+
+
+async def test_a_capture_that_cant_be_applied_is_a_dead_letter_and_its_neighbours_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upsert_but_not_poison(*args: Any) -> Any:
+        if args[1].received_at == POISON_TIME:
+            raise OverflowError("too 'secret' a number")
+        return upsert(*args)
+
+    monkeypatch.setattr(apply, "upsert", upsert_but_not_poison)
+    worker = Worker(tmp_path, acknowledging=True)
+    poison = capture("b", received_at=POISON_TIME)
+    sent = await worker.take(0, record(capture("a"), poison, capture("b")), record(capture("c")))
+    await worker.drained()
+    (letter,) = of(sent, topics.DEAD_LETTERS)
+    assert letter.value == poison
+    assert letter.headers["reason"] == "failed_capture"
+    assert letter.headers["detail"] == "OverflowError: too ..."
+    replies = [replies_codec.decode(each.value).results for each in of(sent, topics.REPLIES)]
+    assert [[result.stored for result in results] for results in replies] == [[1, None, 1], [1]]
+    assert worker.acked == [0, 1]
 
 
 async def test_a_record_without_a_value_is_a_dead_letter(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Keys of the conversations table: what they sort by, and that kinds never meet."""
 
 import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from schemas import sizes
-from schemas.records import Fields, encode
+from schemas.records import ConversationState, Fields, encode
 from streams.entries import (
     changelog_ids_key,
     changelog_state_key,
@@ -12,11 +15,14 @@ from streams.entries import (
     local_state,
     message_prefix,
     replay_entry,
+    state_codec,
     state_key,
 )
+from streams.forgetting import DAY_MICROSECONDS
 from streams.upsert import merge
 
 CONVERSATION = bytes(range(16))
+STATE = ConversationState(bytes(16), CONVERSATION, "c", 5, 0, 0, 0, 0, 0, 0, {})
 
 
 def test_keys_are_laid_out_as_they_always_were() -> None:
@@ -33,27 +39,58 @@ def test_ids_are_remembered_as_they_always_were() -> None:
     assert id_part("x" * 33).hex() == "ffe2b3277a8d1b00ddc6393c960dd0f8e7"
 
 
+Known = Callable[[bytes], bytes | None]
+
+
+def nothing(_key: bytes) -> None:
+    return None
+
+
+def known(revision: int) -> Known:
+    return {state_key(CONVERSATION): local_state(revision, b"")}.get
+
+
 def test_a_state_replaces_an_older_one_and_never_a_newer_one() -> None:
     key = changelog_state_key(CONVERSATION, 5)
-    expected = {state_key(CONVERSATION): local_state(5, b"value")}
-    assert replay_entry(key, b"value", 4) == expected
-    assert replay_entry(key, b"value", 5) == expected
-    assert replay_entry(key, b"value", 6) == {}
+    value = state_codec.encode(STATE)
+    expected = {state_key(CONVERSATION): local_state(5, value)}
+    assert replay_entry(key, value, known(4)) == expected
+    assert replay_entry(key, value, known(5)) == expected
+    assert replay_entry(key, value, known(6)) == {}
+    assert replay_entry(key, value, nothing) == expected
 
 
 def test_a_tombstone_removes_the_newest_state_and_never_a_newer_one() -> None:
     key = changelog_state_key(CONVERSATION, 5)
-    assert replay_entry(key, None, 5) == {state_key(CONVERSATION): None}
-    assert replay_entry(key, None, 6) == {}
+    assert replay_entry(key, None, known(5)) == {state_key(CONVERSATION): None}
+    assert replay_entry(key, None, known(6)) == {}
+
+
+def test_a_state_whose_ids_will_be_forgotten_is_replayed_with_the_day_they_are_due() -> None:
+    state = replace(STATE, remember_days=8, updated_at=3 * DAY_MICROSECONDS + 1)
+    value = state_codec.encode(state)
+    assert replay_entry(changelog_state_key(CONVERSATION, 5), value, nothing) == {
+        state_key(CONVERSATION): local_state(5, value),
+        b"d" + (3 + 8 + 2).to_bytes(4) + CONVERSATION: b"",
+    }
 
 
 def test_ids_are_replayed_at_the_positions_that_introduced_them() -> None:
     value = introduced_codec.encode([(0, b"a"), (3, b"b")])
-    assert replay_entry(changelog_ids_key(CONVERSATION, 256), value, 0) == {
+    assert replay_entry(changelog_ids_key(CONVERSATION, 256), value, nothing) == {
         message_prefix(CONVERSATION) + b"a": bytes(6) + b"\1\0",
         message_prefix(CONVERSATION) + b"b": bytes(6) + b"\1\3",
     }
-    assert replay_entry(changelog_ids_key(CONVERSATION, 256), None, 0) == {}
+    assert replay_entry(changelog_ids_key(CONVERSATION, 256), None, nothing) == {}
+
+
+def test_of_an_id_that_was_introduced_again_the_newer_position_stays() -> None:
+    value = introduced_codec.encode([(0, b"a")])
+    newer = {message_prefix(CONVERSATION) + b"a": (512).to_bytes(8)}
+    assert replay_entry(changelog_ids_key(CONVERSATION, 256), value, newer.get) == {}
+    assert replay_entry(changelog_ids_key(CONVERSATION, 1024), value, newer.get) == {
+        message_prefix(CONVERSATION) + b"a": (1024).to_bytes(8)
+    }
 
 
 def test_many_fields_that_do_not_fit_take_no_long_time() -> None:

@@ -138,6 +138,32 @@ def test_anything_else_is_a_401(header: str | None) -> None:
     assert KEY not in refused.value.message
 
 
+@pytest.mark.parametrize(
+    "key", ["", "x", KEY[:-1], KEY + "0", KEY.upper(), KEY.replace("a", "b"), "ü" * 10_000]
+)
+def test_every_wrong_key_takes_the_same_work(key: str) -> None:
+    """One hash of a key's length, one look-up: no time tells what is wrong with it."""
+    looked_up: list[bytes] = []
+
+    def nobody(key_sha256: bytes) -> None:
+        looked_up.append(key_sha256)
+
+    with pytest.raises(RefusedError):
+        authenticate(f"Bearer {key}", nobody)
+    assert len(looked_up) == 1
+    assert len(looked_up[0]) == hashlib.sha256().digest_size
+
+
+def test_what_is_looked_up_for_no_key_is_nobodys() -> None:
+    """Not even a chatbot whose key were the stand-in could be reached by what is no key."""
+    looked_up: list[bytes] = []
+    for key in ("x", "y" * 40):
+        with pytest.raises(RefusedError):
+            authenticate(f"Bearer {key}", lambda found: looked_up.append(found))
+    assert looked_up[0] == looked_up[1]
+    assert all(sha256(new_key()) not in looked_up for _ in range(100))
+
+
 def test_an_archived_chatbot_is_a_403() -> None:
     with pytest.raises(RefusedError) as refused:
         authenticate(f"Bearer {KEY}", {sha256(KEY): chatbot(state="archived")}.get)

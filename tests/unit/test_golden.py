@@ -1,25 +1,28 @@
-"""Records as earlier releases wrote them: read as they were meant, and written the same today.
+"""Records as each release wrote them: read as they were meant, and written the same today.
 
-The files are written once per format version and then only ever read. A new format version gets
-files of its own: `python -m tests.unit.test_golden --write` writes those that are missing.
+A release's folder holds a file for each kind of value that it writes in another way than the
+release before it. Once the release is out, its files are only read. `python -m
+tests.unit.test_golden --write` writes those that are missing.
 """
 
+import importlib
+import pkgutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from schemas.chatbots import (
-    Chatbot,
-    ChatbotSettings,
-    Generation,
-    chatbot_codec,
-    generation_codec,
-)
+import gateway
+import schemas
+import sinks
+import streams
+from schemas.chatbots import Chatbot, ChatbotSettings, Generation
 from schemas.codec import Codec
+from schemas.dead_letters import DeadLetter, Source
 from schemas.records import (
     AnalysisItem,
     Captured,
@@ -30,16 +33,9 @@ from schemas.records import (
     ConversationState,
     NewMessage,
     RepliesRecord,
-    analysis_codec,
-    captures_codec,
-    decode_captured,
-    decode_new_messages,
-    decode_state,
     encode,
-    messages_codec,
-    replies_codec,
 )
-from streams.entries import introduced_codec, state_codec
+from tests.upgrade.formats import FORMATS, read, write
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -82,95 +78,142 @@ STATE = ConversationState(
 )
 
 
-def raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(encode(value))
+FORGETFUL = replace(CAPTURED, remember_days=30)
+FORGETFUL_STATE = replace(STATE, remember_days=36_500, forgotten_before=2**64 - 256)
+CHATBOT_ENTRY = Chatbot(
+    id="00010203-0405-0607-0809-0a0b0c0d0e0f",
+    name="Shop",
+    key_sha256=bytes(range(32)),
+    key_prefix="ob_live_012345",
+    created_at=datetime(2025, 1, 1, 12, 30, 0, 123456, tzinfo=UTC),
+    state="archived",
+    schema={"seats": "number", "vip": "boolean", "note": "string"},
+    settings=ChatbotSettings(rate_limit="600/minute", analysis=False),
+)
 
 
-class Golden(NamedTuple):
-    """A codec, and the value that its file holds."""
-
-    codec: Codec[Any]
-    value: Any
+def whole(shape: Any, *members: Any) -> Any:
+    """Return a record whose parts are decoded, as `tests.upgrade.formats.read` gives it."""
+    return shape(*members)
 
 
 RECORDS = {
-    "captures-v1": Golden(captures_codec, CapturesRecord(3, 31, [encode(CAPTURED), b"\xc1"])),
-    "replies-v1": Golden(
-        replies_codec,
-        RepliesRecord(
-            7,
-            2**40 - 1,
-            [CaptureResult(3), CaptureResult(None), CaptureResult(0, ["custom.note", "user.id"])],
-        ),
+    "0.1.0/captures": whole(CapturesRecord, 3, 31, [CAPTURED, b"\xc1"]),
+    "0.1.0/replies": RepliesRecord(
+        7,
+        2**40 - 1,
+        [CaptureResult(3), CaptureResult(None), CaptureResult(0, ["custom.note", "user.id"])],
     ),
-    "messages-v1": Golden(
-        messages_codec,
-        [
-            Change(CONVERSATION, raw(STATE), raw(NEW)),
-            Change(CHATBOT, raw(STATE), raw([])),
-        ],
+    "0.1.0/messages": [
+        whole(Change, CONVERSATION, STATE, NEW),
+        whole(Change, CHATBOT, STATE, []),
+    ],
+    "0.1.0/analysis": [whole(AnalysisItem, CHATBOT, CONVERSATION, NEW)],
+    "0.1.0/changelog-state": STATE,
+    "0.1.0/changelog-ids": [(0, b"msg_001"), (99, b"\xff" + bytes(16))],
+    "0.1.0/chatbots": CHATBOT_ENTRY,
+    "0.1.0/generation": Generation(3),
+    "0.2.0/captures": whole(CapturesRecord, 3, 31, [FORGETFUL, b"\xc1"]),
+    "0.2.0/messages": [
+        whole(Change, CONVERSATION, FORGETFUL_STATE, NEW),
+        whole(Change, CHATBOT, FORGETFUL_STATE, []),
+    ],
+    "0.2.0/changelog-state": FORGETFUL_STATE,
+    "0.2.0/chatbots": replace(
+        CHATBOT_ENTRY, settings=replace(CHATBOT_ENTRY.settings, remember_days=30)
     ),
-    "analysis-v1": Golden(analysis_codec, [AnalysisItem(CHATBOT, CONVERSATION, raw(NEW))]),
-    "changelog-state-v1": Golden(state_codec, STATE),
-    "changelog-ids-v1": Golden(introduced_codec, [(0, b"msg_001"), (99, b"\xff" + bytes(16))]),
-    "chatbots-v1": Golden(
-        chatbot_codec,
-        Chatbot(
-            id="00010203-0405-0607-0809-0a0b0c0d0e0f",
-            name="Shop",
-            key_sha256=bytes(range(32)),
-            key_prefix="ob_live_012345",
-            created_at=datetime(2025, 1, 1, 12, 30, 0, 123456, tzinfo=UTC),
-            state="archived",
-            schema={"seats": "number", "vip": "boolean", "note": "string"},
-            settings=ChatbotSettings(rate_limit="600/minute", analysis=False),
-        ),
-    ),
-    "generation-v1": Golden(generation_codec, Generation(3)),
 }
+"""Release by release, from the oldest on. A kind's newer record is the one before it with what is
+new in it, so that a release that knows nothing of that reads the older one."""
+
+NEWEST = {name.partition("/")[2]: name for name in RECORDS}
+"""The name of each kind's newest record: what this release writes."""
 
 every_record = pytest.mark.parametrize("name", RECORDS)
+every_kind = pytest.mark.parametrize("kind", FORMATS)
 
 
 def path_of(name: str) -> Path:
     return GOLDEN / f"{name}.bin"
 
 
+def kind_of(name: str) -> str:
+    return name.partition("/")[2]
+
+
+def grown(value: Any) -> Any:
+    """Return a value as a later release may write it: each object has one more member."""
+    if isinstance(value, list):
+        return [grown(item) for item in value]
+    if not isinstance(value, msgspec.Struct):
+        return value
+    members = {name: grown(getattr(value, name)) for name in value.__struct_fields__}
+    if not value.__struct_config__.array_like:
+        return {**members, "later": "member"}
+    array = [*members.values(), "later member"]
+    return encode(array) if isinstance(value, Captured) else array
+
+
 @every_record
 def test_what_was_written_then_is_read_as_it_was_meant(name: str) -> None:
-    codec, value = RECORDS[name]
-    assert codec.decode(path_of(name).read_bytes()) == value
+    assert read(kind_of(name), path_of(name).read_bytes()) == RECORDS[name]
 
 
-@every_record
-def test_what_is_written_today_is_what_was_written_then(name: str) -> None:
-    codec, value = RECORDS[name]
-    assert codec.encode(value) == path_of(name).read_bytes()
+@every_kind
+def test_what_is_written_today_is_what_the_newest_file_holds(kind: str) -> None:
+    name = NEWEST[kind]
+    assert write(kind, RECORDS[name]) == path_of(name).read_bytes()
+
+
+def test_a_dead_letters_headers_are_read_and_written_as_they_were_then() -> None:
+    """Its value is what could not be processed: of any format, or of none."""
+    letter = DeadLetter("rejected_row", "ValueError: out of range", Source("messages", 7, 2**40, 3))
+    headers = [
+        (name.decode(), text)
+        for name, _, text in (
+            line.partition(b": ")
+            for line in (GOLDEN / "0.2.0" / "dead-letter.headers").read_bytes().splitlines()
+        )
+    ]
+    assert DeadLetter.from_headers(headers) == letter
+    assert letter.headers() == headers
 
 
 def test_every_golden_file_is_tested() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == RECORDS.keys()
+    files = {str(path.relative_to(GOLDEN).with_suffix("")) for path in GOLDEN.rglob("*.bin")}
+    assert files == RECORDS.keys()
 
 
-def test_a_capture_within_its_record_is_read_as_it_was_meant() -> None:
-    record = captures_codec.decode(path_of("captures-v1").read_bytes())
-    assert decode_captured(record.captures[0]) == CAPTURED
+def test_every_codec_has_golden_files() -> None:
+    codecs = {
+        id(found)
+        for room in (gateway, schemas, sinks, streams)
+        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
+        for found in vars(importlib.import_module(module.name)).values()
+        if isinstance(found, Codec)
+    }
+    assert codecs == {id(known.codec) for known in FORMATS.values()}
 
 
-def test_parts_of_outputs_are_read_as_they_were_meant() -> None:
-    change, without_messages = messages_codec.decode(path_of("messages-v1").read_bytes())
-    assert decode_state(change.state) == STATE
-    assert decode_new_messages(change.messages) == NEW
-    assert decode_new_messages(without_messages.messages) == []
-    (item,) = analysis_codec.decode(path_of("analysis-v1").read_bytes())
-    assert decode_new_messages(item.messages) == NEW
+@every_kind
+def test_members_that_a_later_release_adds_are_passed_over(kind: str) -> None:
+    value = RECORDS[NEWEST[kind]]
+    version = write(kind, value)[:1]
+    later = version + encode(grown(value))
+    assert read(kind, later) == value
+
+
+def test_members_are_added_to_all_that_may_grow() -> None:
+    """The ids of a capture are pairs, and what a pair holds is fixed: they need a new version."""
+    fixed = {kind for kind in FORMATS if grown(RECORDS[NEWEST[kind]]) == RECORDS[NEWEST[kind]]}
+    assert fixed == {"changelog-ids"}
 
 
 def write_missing() -> None:
-    GOLDEN.mkdir(exist_ok=True)
-    for name, (codec, value) in RECORDS.items():
+    for name, value in RECORDS.items():
+        path_of(name).parent.mkdir(parents=True, exist_ok=True)
         if not path_of(name).exists():
-            path_of(name).write_bytes(codec.encode(value))
+            path_of(name).write_bytes(write(kind_of(name), value))
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["--write"]:

@@ -46,6 +46,17 @@ async def test_parked_replies_are_bounded_and_the_oldest_goes_first(
     assert [matched.expect(0, offset).soon.done() for offset in range(3)] == [False, True, True]
 
 
+async def test_expected_replies_are_bounded_and_the_oldest_is_answered_provisionally(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies, "MAX_EXPECTED", 2)
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    expected = [matched.expect(0, offset) for offset in range(3)]
+    for offset in range(3):
+        matched.receive(reply(offset))
+    assert [await each.soon for each in expected] == [None, RESULTS, RESULTS]
+
+
 async def test_a_parked_reply_is_forgotten_after_the_wait() -> None:
     matched = Replies(SHORT_SECONDS, LONG_SECONDS)
     matched.receive(reply(0))

@@ -62,6 +62,8 @@ def test_what_is_set_is_read_in_its_type() -> None:
         ("DEFAULT_RATE_LIMIT", "many"),
         ("DEFAULT_RATE_LIMIT", "600/fortnight"),
         ("LOG_LEVEL", "loud"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SASL_MECHANISM", "GSSAPI"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_the_variable(name: str, value: str) -> None:
@@ -69,6 +71,41 @@ def test_a_wrong_value_is_an_error_that_names_the_variable(name: str, value: str
         load({PREFIX + name: value})
     assert str(error.value).startswith(f"{PREFIX}{name}: ")
     assert "\n" not in str(error.value)
+
+
+SASL = {"OPENBAT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
+TLS = {"OPENBAT_KAFKA_SECURITY_PROTOCOL": "SSL"}
+USER = {"OPENBAT_KAFKA_USERNAME": "openbat", "OPENBAT_KAFKA_PASSWORD": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        (SASL, "KAFKA_USERNAME"),
+        (SASL | {"OPENBAT_KAFKA_USERNAME": "openbat"}, "KAFKA_PASSWORD"),
+        (USER, "KAFKA_USERNAME"),
+        (TLS | USER, "KAFKA_USERNAME"),
+        ({"OPENBAT_KAFKA_PASSWORD": "secret"}, "KAFKA_PASSWORD"),
+        ({"OPENBAT_KAFKA_CA_FILE": "ca.pem"}, "KAFKA_CA_FILE"),
+        (
+            USER
+            | {
+                "OPENBAT_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+                "OPENBAT_KAFKA_CA_FILE": "ca.pem",
+            },
+            "KAFKA_CA_FILE",
+        ),
+        ({"OPENBAT_KAFKA_CERT_FILE": "own.pem"}, "KAFKA_CERT_FILE"),
+        (TLS | {"OPENBAT_KAFKA_KEY_FILE": "key.pem"}, "KAFKA_CERT_FILE"),
+        ({"OPENBAT_CLICKHOUSE_CA_FILE": "ca.pem"}, "CLICKHOUSE_CA_FILE"),
+    ],
+)
+def test_security_that_is_half_set_is_an_error(environment: dict[str, str], name: str) -> None:
+    """Who names a user or a CA does not expect to speak in the clear."""
+    with pytest.raises(SettingsError) as error:
+        load(environment)
+    assert str(error.value).startswith(f"{PREFIX}{name}: ")
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", ["nowhere", "memory://", "async+nowhere://"])

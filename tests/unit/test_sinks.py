@@ -1,6 +1,5 @@
 """From records to ClickHouse's rows, and what happens to rows that it does not take."""
 
-import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +28,11 @@ from sinks.rows import (
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
     RowBatch,
-    Source,
 )
 from sinks.writer import ClickHouseWriter, Rejected
 
 CHATBOT = b"\1" * 16
-CANNOT_PARSE_TEXT, UNKNOWN_TABLE, TOO_MANY_PARTS = 6, 60, 252
+CANNOT_PARSE_TEXT, UNKNOWN_TABLE, TOO_MANY_PARTS, VIOLATED_CONSTRAINT = 6, 60, 252, 469
 POISON = "poison"
 
 
@@ -88,7 +86,7 @@ def test_a_message_becomes_a_row() -> None:
         "received_at": 200,
         "position": 300,
     }
-    assert row.source == Source(partition=7, offset=0, change=0)
+    assert row.origin[:3] == (7, 0, 0)
 
 
 def test_known_fields_have_columns_and_all_others_are_kept_as_json() -> None:
@@ -131,8 +129,9 @@ def test_a_batch_holds_every_message_and_the_newest_state_of_each_conversation()
         record((state(revision=7), messages("d"))),
     )
     assert [row.values[5] for row in batch.messages] == ["a", "b", "c", "d"]
-    assert [row.source for row in batch.messages] == [
-        Source(7, 0, 0), Source(7, 0, 1), Source(7, 1, 0), Source(7, 2, 0),
+    # Each record's rows are counted from 0: a conversation's, then its messages'.
+    assert [row.origin[:3] for row in batch.messages] == [
+        (7, 0, 0), (7, 0, 2), (7, 1, 0), (7, 2, 0),
     ]  # fmt: skip
     assert conversation_row(batch)["revision"] == 9
     assert conversation_row(batch, 2)["revision"] == 1
@@ -259,11 +258,13 @@ async def test_one_poison_row_among_a_thousand_is_found_and_all_others_are_writt
     (rejected,) = await ClickHouseWriter(client).write(batch)
 
     assert isinstance(rejected, Rejected)
-    assert json.loads(rejected.value)["content"] == POISON
-    assert json.loads(rejected.value)["chatbot_id"] == CHATBOT.hex()
-    assert type(error).__name__ in rejected.reason
-    assert "\n" not in rejected.reason
-    assert rejected.source == Source(7, 0, 0)
+    assert type(error).__name__ in rejected.detail
+    assert "\n" not in rejected.detail
+    # The conversation's row is 0, the first message's 1.
+    assert (rejected.partition, rejected.offset, rejected.row) == (7, 0, 618)
+    again = batch_of(rejected.value)
+    assert [row.values for row in again.messages] == [batch.messages[617].values]
+    assert conversation_row(again) == conversation_row(batch)
     stored = [row[5] for row in client.stored[MESSAGE_TABLE]]
     assert stored == [content for content in contents if content != POISON]
     assert len(client.inserts) <= 2 * 10 + 2
@@ -275,8 +276,33 @@ async def test_several_poison_rows_are_all_found(client: FakeClient) -> None:
     rejected = await ClickHouseWriter(client).write(
         batch_of(record((state(), messages(*contents))))
     )
-    assert len(rejected) == 4
+    assert [(each.offset, each.row) for each in rejected] == [(0, 1), (0, 2), (0, 64), (0, 100)]
     assert len(client.stored[MESSAGE_TABLE]) == 96
+
+
+async def test_a_rejected_conversation_is_a_record_without_messages(client: FakeClient) -> None:
+    fields: Fields = {"user": {"id": POISON}}
+    batch = batch_of(
+        record((state(), messages("a"))), record((state(2, fields, number=2), messages("b", "c")))
+    )
+    (rejected,) = await ClickHouseWriter(client).write(batch)
+    assert (rejected.offset, rejected.row) == (1, 0)
+    again = batch_of(rejected.value)
+    assert again.messages == []
+    assert conversation_row(again, 2) == conversation_row(batch, 2)
+
+
+async def test_a_rejected_row_quotes_no_content_in_its_detail(client: FakeClient) -> None:
+    client.poison = DatabaseError(
+        "Code: 469. Constraint `short` is violated. Expression: (content != 'no'). "
+        "Column values: content = it's secret",
+        code=VIOLATED_CONSTRAINT,
+    )
+    (rejected,) = await ClickHouseWriter(client).write(
+        batch_of(record((state(), messages(POISON))))
+    )
+    assert "`short`" in rejected.detail
+    assert "secret" not in rejected.detail
 
 
 @pytest.mark.parametrize(
@@ -303,7 +329,7 @@ async def test_an_error_in_the_middle_of_halving_is_retried_with_that_half(
     client.failing = [client.poison, OperationalError("away")]
     batch = batch_of(record((state(), messages("a", "b", POISON, "d"))))
     (rejected,) = await ClickHouseWriter(client).write(batch)
-    assert json.loads(rejected.value)["content"] == POISON
+    assert rejected.row == 3
     assert [size for _, size in client.inserts] == [4, 2, 2, 2, 1, 1, 1]
 
 

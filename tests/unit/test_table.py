@@ -1,22 +1,37 @@
 """The conversations table, over a real store and without a broker."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import faust.types
 import pytest
 
 from schemas import topics
+from schemas.codec import UndecodableError
 from streams.app import make_app
+from streams.entries import changelog_ids_key, introduced_codec, message_prefix
 from streams.store import ConversationStore
 from streams.table import ConversationsTable, SecondWriterError
+from tests.unit.fakes import Failures
 
 
-def open_table(directory: Path, recovered: int = -1) -> ConversationsTable:
+def fail(error: BaseException) -> None:
+    raise AssertionError from error
+
+
+def open_table(
+    directory: Path, recovered: int = -1, on_failure: Callable[[BaseException], None] = fail
+) -> ConversationsTable:
     """Return a table of two partitions whose changelogs end at the recovered offset."""
     app = make_app(topics.CONVERSATIONS_GROUP, "127.0.0.1:1", 2, directory, "instance")
     app.finalize()
     table = ConversationsTable(
-        app, name=topics.CONVERSATIONS_TABLE, partitions=2, beacon=app.tables.beacon
+        app,
+        on_failure,
+        name=topics.CONVERSATIONS_TABLE,
+        partitions=2,
+        beacon=app.tables.beacon,
     )
     app.tables.add(table)
     for partition in (0, 1):
@@ -109,3 +124,28 @@ def test_after_a_rebalance_nothing_staged_is_read(table: ConversationsTable) -> 
     table.stage(0, {b"a": b"2", b"b": b"2"})
     table.forget_positions()
     assert table.read(0, [b"a", b"b"]) == {b"a": b"1"}
+
+
+def event(offset: int, value: bytes) -> SimpleNamespace:
+    """Return a changelog event of partition 0, as Faust hands it over."""
+    key = changelog_ids_key(bytes(16), offset << 7)
+    message = SimpleNamespace(partition=0, offset=offset, key=key, value=value)
+    return SimpleNamespace(message=message)
+
+
+def test_a_recovery_writes_entries_with_the_offset_that_they_reach(
+    table: ConversationsTable,
+) -> None:
+    introduced = [introduced_codec.encode([(0, name)]) for name in (b"a", b"b", b"a")]
+    table.apply_changelog_batch([event(at, value) for at, value in enumerate(introduced)])
+    keys = [message_prefix(bytes(16)) + name for name in (b"a", b"b")]
+    assert store_of(table).read(0, keys) == [(2 << 7).to_bytes(8), (1 << 7).to_bytes(8)]
+    assert persisted(table, 0) == 2
+
+
+async def test_an_entry_that_cannot_be_read_ends_the_recovery(tmp_path: Path) -> None:
+    failures = Failures()
+    table = open_table(tmp_path, on_failure=failures)
+    table.apply_changelog_batch([event(0, b"\xff of another release")])
+    assert isinstance(await failures.seen.get(), UndecodableError)
+    assert persisted(table, 0) is None

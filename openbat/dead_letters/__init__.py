@@ -1,0 +1,1 @@
+"""`openbat dead-letters`: what could not be processed, to look at, replay or drop."""

@@ -1,0 +1,234 @@
+"""The `openbat dead-letters` commands. Each imports what it needs when it runs."""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.prompt import Confirm
+
+from openbat.command import connection, run
+from openbat.connection import Connection
+from openbat.dead_letters.listed import (
+    DeadLettersError,
+    Filters,
+    Listed,
+    counts,
+    moment,
+    named,
+)
+from schemas.dead_letters import REASONS, Reason
+
+app = typer.Typer(
+    no_args_is_help=True, help="What could not be processed: look at it, replay it, drop it."
+)
+
+ReasonOption = Annotated[
+    Reason | None, typer.Option("--reason", help="Only letters of this reason.")
+]
+TopicOption = Annotated[str | None, typer.Option("--topic", help="Only from this source topic.")]
+PartitionOption = Annotated[
+    int | None, typer.Option("--partition", help="Only from this source partition.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", help="Only letters from then on: an age such as 2h, or ISO 8601."),
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", help="Only letters until then, likewise.")
+]
+Ids = Annotated[
+    list[str] | None, typer.Argument(help="Which ones, as `list` names them; or give filters.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every letter.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask before doing it.")]
+
+
+@app.command("list")
+def list_(
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    partition: PartitionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many, the newest; counts are of all.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """List the letters, oldest first, and how many each reason has."""
+    import msgspec
+
+    from openbat.dead_letters.kafka import read
+
+    filters = _filters(reason, topic, partition, since, until)
+    found = [listed for listed in run(read(connection())) if filters.match(listed)]
+    shown = found[-limit:] if limit else found
+    if as_json:
+        document = {"letters": [_document(listed) for listed in shown], "counts": counts(found)}
+        typer.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        return
+    ids = max((len(listed.id) for listed in shown), default=0)
+    reasons = max(map(len, REASONS))
+    for listed in shown:
+        letter = listed.letter
+        typer.echo(
+            f"{listed.id:<{ids}}  {letter.reason:<{reasons}}  {listed.at:%Y-%m-%d %H:%M:%S}  "
+            f"{listed.size_bytes:>8} B  {letter.detail}"
+        )
+    typer.echo(_summary(found))
+
+
+@app.command()
+def show(
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` names it.")],
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write the value, and nothing else, as it is.")
+    ] = False,
+) -> None:
+    """Show one letter: why and whence, and its value as JSON or hex."""
+    from openbat.dead_letters.kafka import read, values
+    from openbat.dead_letters.shown import shown
+
+    kafka = connection()
+
+    async def find() -> list[tuple[Listed, bytes]]:
+        letters = named(await read(kafka), [letter_id])
+        return [pair async for pair in values(kafka, letters)]
+
+    found = run(find())
+    if not found:
+        raise DeadLettersError(f"the letter {letter_id} is gone since it was listed")
+    ((listed, value),) = found
+    if raw:
+        sys.stdout.buffer.write(value)
+        return
+    for title, text in _document(listed).items():
+        typer.echo(f"{title:<11} {text}")
+    typer.echo()
+    typer.echo(shown(value))
+
+
+@app.command()
+def replay(
+    ids: Ids = None,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    partition: PartitionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    everything: AllOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Process letters again, each exactly once, however often they are replayed."""
+    from openbat.dead_letters.kafka import replay as replay_letters
+
+    filters = _filters(reason, topic, partition, since, until)
+    kafka = connection()
+    letters = _chosen(kafka, ids, filters, everything, yes, "Replay")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("replaying", total=len(letters))
+
+        def done(listed: Listed, said: str) -> None:
+            progress.advance(task)
+            if said:
+                console.print(f"{listed.id}: {said}", markup=False)
+
+        totals = run(replay_letters(kafka, letters, done))
+    typer.echo(str(totals))
+    if totals.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def drop(
+    ids: Ids = None,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    partition: PartitionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    everything: AllOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Drop letters for good."""
+    from openbat.dead_letters.kafka import drop as drop_letters
+
+    filters = _filters(reason, topic, partition, since, until)
+    kafka = connection()
+    letters = _chosen(kafka, ids, filters, everything, yes, "Drop")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("dropping", total=len(letters))
+        run(drop_letters(kafka, letters, lambda count: progress.advance(task, count)))
+    typer.echo(f"dropped={len(letters)}")
+
+
+def _filters(
+    reason: Reason | None,
+    topic: str | None,
+    partition: int | None,
+    since: str | None,
+    until: str | None,
+) -> Filters:
+    now = datetime.now(UTC)
+    return Filters(
+        reason,
+        topic,
+        partition,
+        moment(since, now) if since else None,
+        moment(until, now) if until else None,
+    )
+
+
+def _chosen(
+    kafka: Connection,
+    ids: Sequence[str] | None,
+    filters: Filters,
+    everything: bool,
+    yes: bool,
+    verb: str,
+) -> list[Listed]:
+    """Return the letters that are meant; where they were not named, ask first."""
+    from openbat.dead_letters.kafka import read
+
+    if bool(ids) + (filters != Filters()) + everything != 1:
+        raise DeadLettersError("give either ids, or filters, or --all, to say which letters")
+    found = run(read(kafka))
+    if ids:
+        return named(found, ids)
+    letters = [listed for listed in found if filters.match(listed)]
+    if letters and not yes and not _agreed(f"{_summary(letters)}. {verb} them?"):
+        raise typer.Exit(1)
+    return letters
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return Confirm.ask(question, console=Console(stderr=True, soft_wrap=True), default=False)
+    except EOFError:
+        raise DeadLettersError("nobody is there to be asked: --yes does without") from None
+
+
+def _summary(letters: Sequence[Listed]) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts(letters).items())
+    return f"{len(letters)} dead letters{': ' if reasons else ''}{reasons}"
+
+
+def _document(listed: Listed) -> dict[str, str | int]:
+    letter = listed.letter
+    return {
+        "id": listed.id,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "topic": letter.source.topic,
+        "partition": letter.source.partition,
+        "offset": letter.source.offset,
+        "index": letter.source.index,
+        "at": listed.at.isoformat(),
+        "bytes": listed.size_bytes,
+    }

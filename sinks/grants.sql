@@ -1,0 +1,14 @@
+-- What each kind of user may do; each role is for users that an administrator makes. Every
+-- statement may run again, and does so at every `openbat migrate`.
+
+-- For the workers: add rows, and nothing else. An INSERT may also see the names of its columns.
+CREATE ROLE IF NOT EXISTS openbat_writer;
+GRANT INSERT ON openbat.message_rows TO openbat_writer;
+GRANT INSERT ON openbat.conversation_rows TO openbat_writer;
+
+-- For analysts: read the views, which read the tables in the name of whoever asks.
+CREATE ROLE IF NOT EXISTS openbat_reader;
+GRANT SELECT ON openbat.messages TO openbat_reader;
+GRANT SELECT ON openbat.conversations TO openbat_reader;
+GRANT SELECT ON openbat.message_rows TO openbat_reader;
+GRANT SELECT ON openbat.conversation_rows TO openbat_reader;

@@ -1,0 +1,161 @@
+"""Ids that are forgotten: answers are as the contract says, whenever sweeps come and whatever dies.
+
+Captures are kept for 7 days, so a replay begins within the last 7 days of the records' time.
+"""
+
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.entries import DUE, IDS, MESSAGE, STATE, conversation_due
+from streams.sweep import Sweeper
+from tests.property import strategies
+from tests.property.model import DAY
+from tests.property.strategies import Record
+from tests.property.test_apply import modelled
+from tests.property.worker import (
+    Entry,
+    LayeredTable,
+    compacted,
+    process,
+    rebuilt,
+    state_of,
+)
+
+KEPT_DAYS = 7
+IDS_AT_ONCE = 2
+
+cuts = st.floats(0, 1)
+
+
+class Event(NamedTuple):
+    """What happens after a record, and where: shares of the way."""
+
+    kind: str
+    start: float
+    end: float
+
+
+kinds = st.sampled_from(["sweep", "commit", "commit", "crash", "zombie", "compact", "expire"])
+events = st.lists(st.builds(Event, kinds, cuts, cuts), max_size=3)
+
+
+class Worker:
+    """A partition's worker and its changelog, which outlives it."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+        self.recover([])
+        self.reached: list[int] = []
+        """After each record, how many entries the changelog had: it is durable up to an end."""
+        self.time = 0
+
+    def recover(self, changelog: list[Entry]) -> None:
+        """Begin with what the changelog holds."""
+        self.changelog = changelog
+        self.table = LayeredTable(rebuilt(changelog))
+        self.sweeper = Sweeper(self.table, IDS_AT_ONCE)
+
+    def take(self, at: int) -> list[int | None]:
+        """Process a record; return its answers."""
+        record = self.records[at]
+        received = [captured.received_at for captured in record.captures if captured]
+        self.time = max([self.time, *received])
+        outcome = process(self.table, record)
+        self.changelog += outcome.changelog
+        self.reached[at:] = [len(self.changelog)]
+        return outcome.stored
+
+    def sweep(self) -> None:
+        """Sweep a little."""
+        local, tombstones = self.sweeper.sweep(0, self.time)
+        self.table.remove(local)
+        self.changelog += tombstones
+
+    def compact(self, expire: bool) -> None:
+        self.changelog = compacted(self.changelog, tombstones_expired=expire)
+        self.reached = [len(self.changelog)] * len(self.reached)
+
+    def write_late(self, event: Event) -> None:
+        """Append entries that were written before, as a zombie does that wakes up."""
+        first = round(event.start * len(self.changelog))
+        last = first + round(event.end * (len(self.changelog) - first))
+        self.changelog += self.changelog[first:last]
+
+    def die(self, event: Event) -> int:
+        """Lose table and unacked end of the changelog; return the record that it goes on from."""
+        known = len(self.reached)
+        kept = [at for at in range(known) if self.is_kept(at)] or [known]
+        acked = kept[round(event.start * (len(kept) - 1))]
+        durable = self.reached[acked - 1] if acked else 0
+        lost = round(event.end * (len(self.changelog) - durable))
+        self.recover(self.changelog[: len(self.changelog) - lost])
+        return acked
+
+    def is_kept(self, at: int) -> bool:
+        """Whether all from a record on is still in the topic."""
+        rest = self.records[at : len(self.reached)]
+        times = [
+            captured.received_at for record in rest for captured in record.captures if captured
+        ]
+        return all(time > self.time - KEPT_DAYS * DAY for time in times)
+
+
+@given(strategies.forgetting())
+def test_ids_are_forgotten_as_the_contract_says(records: list[Record]) -> None:
+    worker = Worker(records)
+    assert [worker.take(at) for at in range(len(records))] == modelled(records)[1]
+
+
+@given(strategies.forgetting(), st.lists(events, min_size=12, max_size=12))
+def test_no_answer_changes_whenever_sweeps_come_and_whatever_dies(
+    records: list[Record], happens: list[list[Event]]
+) -> None:
+    expected = modelled(records)[1]
+    worker = Worker(records)
+    for at in range(len(records)):
+        assert worker.take(at) == expected[at]
+        for event in happens[at]:
+            if event.kind == "sweep":
+                worker.sweep()
+            elif event.kind == "commit":
+                worker.table.commit(1 + round(3 * event.start))
+            elif event.kind == "zombie":
+                worker.write_late(event)
+            elif event.kind == "crash":
+                for again in range(worker.die(event), at + 1):
+                    assert worker.take(again) == expected[again]
+            else:
+                worker.compact(expire=event.kind == "expire")
+    recovered = rebuilt(worker.changelog)
+    for key, entry in worker.table.items():
+        if key[:1] == STATE:
+            assert recovered[key] == entry
+
+
+@given(strategies.forgetting(), st.booleans())
+def test_a_sweep_leaves_only_ids_of_conversations_that_remember(
+    records: list[Record], recovered: bool
+) -> None:
+    worker = Worker(records)
+    for at in range(len(records)):
+        worker.take(at)
+        worker.sweep()
+        worker.table.commit(2)
+    if recovered:
+        worker.recover(worker.changelog)
+    worker.time += 100 * DAY
+    for _ in range(len(worker.table) + 1):  # each looks at an entry at least
+        worker.sweep()
+        worker.table.commit(1)
+    ids = [key for key in worker.table if key[:1] == MESSAGE]
+    for key in ids:
+        assert not state_of(worker.table, key[1:17]).remember_days
+    assert not [conversation_due(key) for key in worker.table if key[:1] == DUE]
+    kept = {
+        key[1:17]
+        for key, _ in compacted(worker.changelog, tombstones_expired=True)
+        if key[:1] == IDS
+    }
+    assert kept <= {key[1:17] for key in ids}

@@ -1,0 +1,50 @@
+"""What the processes of a stack keep in memory, as the kernel counts it."""
+
+import re
+import statistics
+from pathlib import Path
+
+from tests.stack import Stack
+
+MIB = 1 << 20
+_RSS = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident set."""
+    found = _RSS.search(Path(f"/proc/{pid}/status").read_text())
+    assert found is not None, f"process {pid} is gone"
+    return int(found[1]) * 1024
+
+
+class Memory:
+    """Samples of every process of a stack, by role and process id."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._processes = {
+            (found["role"], int(found["pid"])): list[int]() for found in stack.state["processes"]
+        }
+
+    def sample(self) -> None:
+        """Take a sample. Fails where a process was replaced."""
+        for (_, pid), samples in self._processes.items():
+            samples.append(resident_bytes(pid))
+
+    def roles(self) -> list[str]:
+        return list(dict.fromkeys(role for role, _ in self._processes))
+
+    def median_bytes(self, role: str, quarter: int) -> float:
+        """Return the median of a role's largest process in a quarter of the time, from 1 to 4."""
+        return max(
+            statistics.median(
+                samples[len(samples) * (quarter - 1) // 4 : len(samples) * quarter // 4]
+            )
+            for (name, _), samples in self._processes.items()
+            if name == role
+        )
+
+    def line(self) -> str:
+        """Return the newest sample, for a person."""
+        return " ".join(
+            f"{role}={samples[-1] // MIB}" for (role, _), samples in self._processes.items()
+        )
