@@ -99,7 +99,7 @@ async def test_ids_are_new_again_after_the_days_and_their_entries_are_swept(stac
 async def test_a_record_of_a_clock_that_runs_ahead_is_refused(stack: Stack) -> None:
     record = captures_codec.encode(CapturesRecord(1, 0, []))
     ahead = time.time_ns() // 1_000_000 + 2 * 3_600_000
-    producer = await start_producer(stack.bootstrap, sizes.BATCH)
+    producer = await start_producer(stack.connection, sizes.BATCH)
     try:
         with pytest.raises(InvalidTimestampError):
             await producer.send_and_wait(topics.CAPTURES, record, partition=0, timestamp_ms=ahead)
