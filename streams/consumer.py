@@ -60,9 +60,16 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
             if not self._held:
                 return
             await super().perform_seek()
-            ready = self._held & self._sought
+            # Of Faust's own type: those that were sought are aiokafka's, though equal.
+            ready = {tp for tp in self._held if tp in self._sought}
             super().resume_partitions(ready)
             self._held -= ready
+
+    async def on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        # Faust pauses them too, but only after it has waited: a record could be read meanwhile,
+        # before its table is recovered.
+        self.pause_partitions(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
         self._held.clear()

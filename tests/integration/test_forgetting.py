@@ -6,11 +6,13 @@ import time
 from uuid import UUID
 
 import httpx
+import pytest
+from aiokafka.errors import InvalidTimestampError
 
-from openbat.kafka import captures_partitions
-from schemas import topics
+from openbat.kafka import captures_partitions, start_producer
+from schemas import sizes, topics
 from schemas.codec import UndecodableError
-from schemas.records import Captured, captures_codec, decode_captured
+from schemas.records import Captured, CapturesRecord, captures_codec, decode_captured
 from streams.entries import IDS
 from streams.forgetting import DAY_MICROSECONDS
 from tests.captures import Log, captured, open_log, read_partition
@@ -92,3 +94,14 @@ async def test_ids_are_new_again_after_the_days_and_their_entries_are_swept(stac
                 assert await log.ask([made(chatbot_id, name, day, "a")]) == [0]
         assert all(await entries(name))
         assert await log.ask([made(chatbot_id, "old", day, "a", "b", "c")]) == [3]
+
+
+async def test_a_record_of_a_clock_that_runs_ahead_is_refused(stack: Stack) -> None:
+    record = captures_codec.encode(CapturesRecord(1, 0, []))
+    ahead = time.time_ns() // 1_000_000 + 2 * 3_600_000
+    producer = await start_producer(stack.connection, sizes.BATCH)
+    try:
+        with pytest.raises(InvalidTimestampError):
+            await producer.send_and_wait(topics.CAPTURES, record, partition=0, timestamp_ms=ahead)
+    finally:
+        await producer.stop()
