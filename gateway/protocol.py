@@ -14,10 +14,12 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.drain import DrainingHttpProtocol
-from gateway.errors import RefusedError, too_large, unavailable
+from gateway.errors import RefusedError, bad_request, too_large, unavailable
 
 LINGER_SECONDS = 1.0
-"""How long a refused client may take to read why; closed at once, it would be reset instead."""
+LINGER_BYTES = 1024 * 1024
+"""How long a refused client may take to read why, and how much of what it still sends is taken.
+Closed at once, it would be reset before."""
 
 
 class ConnectionBounds(Struct, frozen=True):
@@ -26,6 +28,8 @@ class ConnectionBounds(Struct, frozen=True):
     Attributes:
         connections: in one gateway; one more is answered with 503.
         head_bytes: of a request's line and headers.
+        headers: of a request. Each costs more than its bytes.
+        pipelined: requests that are sent before the one before them is answered.
         body_bytes: of a request's body as it is sent, chunks' frames and trailers included.
         timeout_seconds: from the first byte of a head to its end; for the rest of a body that is
             answered already; and for a client that reads nothing of its answer.
@@ -34,6 +38,8 @@ class ConnectionBounds(Struct, frozen=True):
 
     connections: int
     head_bytes: int
+    headers: int
+    pipelined: int
     body_bytes: int
     timeout_seconds: float
 
@@ -72,7 +78,12 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         self._stop_watching_the_reader()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused or self._deferred is not None:
+        if self._refused:
+            self._received_bytes += len(data)
+            if self._received_bytes > LINGER_BYTES:
+                self.flow.pause_reading()
+            return
+        if self._deferred is not None:
             return
         self._between_requests = self._message_ended = False
         super().data_received(data)
@@ -93,13 +104,22 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # else it is a trailer, and must not pass for a header
-            super().on_header(name, value)
+        if self._in_body:
+            return  # it is a trailer, and must not pass for a header
+        if len(self.headers) == self.bounds.headers:
+            raise RefusedError(
+                431, "headers_too_large", f"There are over {self.bounds.headers} headers."
+            )
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.bounds.head_bytes:
             raise _head_too_large(self.bounds.head_bytes)
+        if len(self.pipeline) == self.bounds.pipelined:
+            raise bad_request(
+                "too_many_requests", f"Over {self.bounds.pipelined} requests wait for answers."
+            )
         super().on_headers_complete()
         self._stop_deadline()
         self._in_body = True
@@ -165,6 +185,7 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
 
     def _say(self, refused: RefusedError) -> None:
         self._refused = True
+        self._received_bytes = 0
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()

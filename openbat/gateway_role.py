@@ -46,6 +46,8 @@ KEEP_ALIVE_SECONDS = 65
 or a capture may be sent into a closing one."""
 
 FILES_BESIDE_CONNECTIONS = 256
+MAX_HEADERS = 256
+MAX_PIPELINED = 100
 LARGEST_FRAMING = 8
 """A chunk of one byte takes six bytes, and headers may follow the last one."""
 
@@ -185,11 +187,13 @@ async def _or_exit(task: Coroutine[Any, Any, None]) -> None:
         os._exit(70)
 
 
-def _connection_bounds(settings: Settings) -> ConnectionBounds:
+def connection_bounds(settings: Settings) -> ConnectionBounds:
     """Return what a connection may take; as many are taken as this process may have open."""
     return ConnectionBounds(
         connections=min(settings.max_connections, raise_limit() - FILES_BESIDE_CONNECTIONS),
         head_bytes=sizes.HEAD,
+        headers=MAX_HEADERS,
+        pipelined=MAX_PIPELINED,
         body_bytes=settings.max_body_bytes * LARGEST_FRAMING,
         timeout_seconds=settings.body_timeout_seconds,
     )
@@ -215,7 +219,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
         uvicorn.Config(
             make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__),
             loop="uvloop",
-            http=make_protocol(_connection_bounds(settings)),
+            http=make_protocol(connection_bounds(settings)),
             ws="none",
             lifespan="on",
             log_config=None,

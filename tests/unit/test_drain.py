@@ -18,8 +18,9 @@ from tests.unit.fakes import LONG_SECONDS
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"
 BOUNDS = ConnectionBounds(
-    connections=2, head_bytes=1000, body_bytes=2000, timeout_seconds=LONG_SECONDS
-)
+    connections=2, head_bytes=1000, headers=50, pipelined=5, body_bytes=2000,
+    timeout_seconds=LONG_SECONDS,
+)  # fmt: skip
 Bounded = make_protocol(BOUNDS)
 
 

@@ -14,12 +14,22 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from gateway.protocol import BoundedHttpProtocol, ConnectionBounds, make_protocol
+from gateway.protocol import (
+    LINGER_BYTES,
+    BoundedHttpProtocol,
+    ConnectionBounds,
+    make_protocol,
+)
 from tests.unit.fakes import LONG_SECONDS
 
 SHORT_SECONDS = 0.05
 BOUNDS = ConnectionBounds(
-    connections=2, head_bytes=1000, body_bytes=2000, timeout_seconds=LONG_SECONDS
+    connections=2,
+    head_bytes=1000,
+    headers=50,
+    pipelined=5,
+    body_bytes=2000,
+    timeout_seconds=LONG_SECONDS,
 )
 HURRIED = replace(BOUNDS, timeout_seconds=SHORT_SECONDS)
 GET = b"GET / HTTP/1.1\r\n\r\n"
@@ -198,12 +208,13 @@ async def test_a_client_that_says_nothing_is_closed_as_an_idle_one_is() -> None:
     "head",
     [
         b"GET / HTTP/1.1\r\nA: " + b"x" * 2000,
-        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 500,
+        b"GET / HTTP/1.1\r\n" + b"a: bcdefghijklmnopqrstuvwxyz\r\n" * 50,
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 52,
         b"GET /" + b"x" * 2000,
         b"GET / HTTP/1.1\r\n" + b"x" * 2000 + b": y",
         b"\r\n" * 1000,
     ],
-    ids=["value", "headers", "path", "name", "empty lines"],
+    ids=["value", "headers", "many headers", "path", "name", "empty lines"],
 )
 async def test_a_head_over_the_limit_is_431(head: bytes, pieces: int) -> None:
     """Whether it comes to its end or not."""
@@ -218,6 +229,33 @@ async def test_a_head_over_the_limit_is_431(head: bytes, pieces: int) -> None:
             answer = await client.answer()
             assert (answer.status, answer.code) == (431, "headers_too_large")
             assert served.headers == []
+
+
+async def test_as_many_headers_as_may_be_are_taken() -> None:
+    async with serve(BOUNDS) as served:
+        client = await served.connect()
+        client.send(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * BOUNDS.headers + b"\r\n")
+        assert (await client.answer()).status == 200
+
+
+async def test_requests_that_do_not_wait_for_answers_are_bounded() -> None:
+    """Those that are taken are answered, and then it is said that the rest is not."""
+    async with serve(BOUNDS) as served:
+        client = await served.connect()
+        client.send(POST * 1000)
+        for _ in range(1 + BOUNDS.pipelined):
+            assert (await client.answer()).body == b"abc"
+        answer = await client.answer()
+        assert (answer.status, answer.code) == (400, "too_many_requests")
+        assert await client.at_end()
+
+
+async def test_what_a_refused_client_still_sends_is_taken_for_a_while_only() -> None:
+    async with serve(BOUNDS) as served:
+        client = await served.connect()
+        client.send(b"no http\r\n\r\n" + bytes(3 * LINGER_BYTES))
+        assert (await client.answer()).status == 405
+        await until(lambda: served.made[0].flow.read_paused)
 
 
 async def test_one_connection_too_many_is_503_and_the_others_go_on() -> None:
