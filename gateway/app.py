@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,6 +12,9 @@ from starlette.types import Lifespan
 
 from gateway import openapi
 from gateway.errors import RefusedError, on_exception, on_http_exception, on_refused, unavailable
+from schemas.capture import Health
+
+_HEALTHY = msgspec.json.encode(Health(ok=True))
 
 
 def make_app(
@@ -30,14 +34,14 @@ def make_app(
     """
 
     async def healthz(_request: Request) -> Response:
-        return Response(b'{"ok":true}', media_type="application/json")
+        return Response(_HEALTHY, media_type="application/json")
 
     async def readyz(_request: Request) -> Response:
         if not await is_ready():
             raise unavailable(
                 "not_ready", "The registry is not read yet, or Kafka does not answer."
             )
-        return Response(b'{"ok":true}', media_type="application/json")
+        return Response(_HEALTHY, media_type="application/json")
 
     async def openapi_json(_request: Request) -> Response:
         return Response(openapi.document(version), media_type="application/json")

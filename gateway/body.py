@@ -21,6 +21,7 @@ MAX_BODIES_BYTES = 128 * sizes.MIB
 """In one gateway; decoded, a body takes several times its size."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _ZSTD_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 23}
+_LONGEST_LENGTH = 19
 _MAX_MEMBERS = 100
 """Each costs a copy of what follows it."""
 
@@ -102,8 +103,9 @@ async def read_body(
             f"Send the body as it is, or with one of the encodings {ENCODINGS}.",
             headers={"Accept-Encoding": ENCODINGS},
         )
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit_bytes:
+    declared = request.headers.get("content-length", "").lstrip("0")
+    # Python refuses to read a number of thousands of digits.
+    if len(declared) > _LONGEST_LENGTH or (declared.isdecimal() and int(declared) > limit_bytes):
         raise too_large(limit_bytes)
     data = await _receive(request, limit_bytes, timeout_seconds, held)
     if encoding == "identity":

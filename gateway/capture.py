@@ -17,7 +17,7 @@ from gateway.limits import RateLimits
 from gateway.prefer import Preference, preference
 from gateway.publisher import Publisher
 from gateway.registry import Registry
-from gateway.replies import Expected, Replies
+from gateway.replies import Expected, Replies, result_at
 from schemas import sizes
 from schemas.capture import Capture, CaptureAnswer
 from schemas.chatbots import Chatbot
@@ -115,13 +115,12 @@ class CaptureEndpoint:
                     results = await asyncio.shield(expected.results)
             except TimeoutError:
                 return None
-            return results[index] if results else None
+            return result_at(results, index)
         if wanted.respond_async:
             return None
         if self._replies.is_late(expected.partition) and not expected.soon.done():
             return None
-        results = await asyncio.shield(expected.soon)
-        return results[index] if results else None
+        return result_at(await asyncio.shield(expected.soon), index)
 
 
 def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:

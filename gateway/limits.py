@@ -5,7 +5,7 @@ import time
 from functools import lru_cache
 
 import structlog
-from limits import parse
+from limits import RateLimitItem, parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import ConfigurationError
@@ -20,7 +20,16 @@ OFF = "off"
 MAX_RATES = 1_000
 """Different rates whose parsed form is kept."""
 
-parsed = lru_cache(MAX_RATES)(parse)
+
+@lru_cache(MAX_RATES)
+def parsed(rate: str) -> RateLimitItem | None:
+    """Return a rate, None where it can't be read."""
+    try:
+        return parse(rate)
+    except ValueError:
+        # The registry's writer and the settings take none such: a foreign one wrote it.
+        log.error("a rate can't be read: the default counts instead", rate=rate)
+        return None
 
 
 class RateLimits:
@@ -52,9 +61,11 @@ class RateLimits:
 
         """
         rate = chatbot.settings.rate_limit or self._default
-        if rate == OFF:
+        if rate != OFF and parsed(rate) is None:
+            rate = self._default
+        item = None if rate == OFF else parsed(rate)
+        if item is None:
             return
-        item = parsed(rate)
         try:
             if await self._limiter.hit(item, chatbot.id):
                 return

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_PREFERENCE = re.compile(rf'(?:[^,"]|{_QUOTED})+')
+_QUOTED = r'"(?:[^"\\]|\\.)*+(?:"|\\?$)'
+"""One that does not end takes the rest, and nothing is looked at twice: headers may be hostile."""
+_PREFERENCE = re.compile(rf'(?s)(?:[^,"]|{_QUOTED})++')
 _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
 
 

@@ -1,62 +1,250 @@
-"""uvicorn's protocol, but for what it says of requests that are no HTTP, and how it ends."""
+"""A connection, bounded in time and bytes, and refusals that no route gives.
 
+uvicorn waits for ever for a request's head to end, for the rest of a body that it has answered
+already, and for a client that reads no answer; and a head may have any size. What it says itself is
+plain text. Here each is bounded, and refused in the one shape of all errors.
+"""
+
+import asyncio
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from msgspec import Struct
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from gateway.errors import RefusedError
+from gateway.drain import DrainingHttpProtocol
+from gateway.errors import RefusedError, bad_request, too_large, unavailable
 
-DRAIN_SECONDS = 1.0
-"""For how long a connection that is idle when the server is told to stop takes one more request."""
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1024 * 1024
+"""How long a refused client may take to read why, and how much of what it still sends is taken.
+Closed at once, it would be reset before."""
 
 
-class JsonHttpProtocol(HttpToolsProtocol):
-    """One connection.
+class ConnectionBounds(Struct, frozen=True):
+    """What a connection may take.
 
-    uvicorn's parser refuses methods that it does not know, before any route is looked at: that is
-    answered in the one shape of all errors. At its end uvicorn closes idle connections at once,
-    though a client may be sending: here the client is told with its next answer.
+    Attributes:
+        connections: in one gateway; one more is answered with 503.
+        head_bytes: of a request's line and headers.
+        headers: of a request. Each costs more than its bytes.
+        pipelined: requests that are sent before the one before them is answered.
+        body_bytes: of a request's body as it is sent, chunks' frames and trailers included.
+        timeout_seconds: from the first byte of a head to its end; for the rest of a body that is
+            answered already; and for a client that reads nothing of its answer.
+
     """
 
-    _reasons: ClassVar[dict[int, bytes]] = {400: b"Bad Request", 405: b"Method Not Allowed"}
+    connections: int
+    head_bytes: int
+    headers: int
+    pipelined: int
+    body_bytes: int
+    timeout_seconds: float
+
+
+class BoundedHttpProtocol(DrainingHttpProtocol):
+    """uvicorn's protocol within bounds, until it is drained; see `make_protocol`."""
+
+    bounds: ConnectionBounds
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._drains = False
+        self._in_body = False
+        self._between_requests = self._message_ended = True
+        self._received_bytes = 0
+        """Of the head or of the body, whichever is being read."""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._deferred: RefusedError | None = None
+        self._refused = False
 
-    def shutdown(self) -> None:
-        """Drain: the answer to come, of this request or the next, says `Connection: close`."""
-        self._drains = True
-        if self._is_idle():
-            self.loop.call_later(DRAIN_SECONDS, self._close_if_idle)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.bounds.connections:
+            self._refuse(
+                unavailable("too_many_connections", "Too many clients are connected: try again.")
+            )
         else:
-            super().shutdown()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._stop_deadline()
+        self._stop_watching_the_reader()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._received_bytes += len(data)
+            if self._received_bytes > LINGER_BYTES:
+                self.flow.pause_reading()
+            return
+        if self._deferred is not None:
+            return
+        self._between_requests = self._message_ended = False
+        super().data_received(data)
+        if self._refused or self._deferred is not None or self._between_requests:
+            return
+        if not self._message_ended:  # else an unknown part of the data is the next one's
+            self._received_bytes += len(data)
+        if self._in_body:
+            if self._received_bytes > self.bounds.body_bytes:
+                self._refuse(too_large(self.bounds.body_bytes))
+        elif self._received_bytes > self.bounds.head_bytes:
+            self._refuse(_head_too_large(self.bounds.head_bytes))
+        else:
+            self._start_deadline()
+
+    def on_message_begin(self) -> None:
+        self._between_requests = False
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # it is a trailer, and must not pass for a header
+        if len(self.headers) == self.bounds.headers:
+            raise RefusedError(
+                431, "headers_too_large", f"There are over {self.bounds.headers} headers."
+            )
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.bounds.head_bytes:
+            raise _head_too_large(self.bounds.head_bytes)
+        if len(self.pipeline) == self.bounds.pipelined:
+            raise bad_request(
+                "too_many_requests", f"Over {self.bounds.pipelined} requests wait for answers."
+            )
         super().on_headers_complete()
-        if self._drains and self.cycle is not None:
-            self.cycle.keep_alive = False
+        self._stop_deadline()
+        self._in_body = True
+        self._received_bytes = 0
 
-    def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+    def on_message_complete(self) -> None:
+        self._stop_deadline()
+        self._in_body = False
+        self._received_bytes = 0
+        self._between_requests = self._message_ended = True
+        super().on_message_complete()
 
-    def _close_if_idle(self) -> None:
-        if self._is_idle():
-            self.transport.close()
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing() or not self.cycle.response_complete:
+            return
+        if self._deferred is not None:
+            self._say(self._deferred)
+        elif self._in_body:
+            self._start_deadline()
 
     def send_400_response(self, msg: str) -> None:
-        if isinstance(sys.exc_info()[1], httptools.HttpParserInvalidMethodError):
+        """Refuse what is no HTTP. uvicorn calls it while it handles the parser's error."""
+        error = sys.exc_info()[1]
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
+            # The parser refuses methods that it does not know, before any route is looked at.
             refused = RefusedError(
                 405, "method_not_allowed", "The method is unknown.", headers={"Allow": "POST"}
             )
+        elif isinstance(error, Exception) and isinstance(error.__context__, RefusedError):
+            refused = error.__context__
         else:
             refused = RefusedError(400, "invalid_http", msg)
+        self._refuse(refused)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_the_reader(self.transport.get_write_buffer_size() + 1)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_watching_the_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _refuse(self, refused: RefusedError) -> None:
+        """Answer with an error and close, after what is being answered already."""
+        self._stop_deadline()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._say(refused)
+        elif self._in_body and not self.pipeline and not cycle.response_started:
+            # It is the answer to the request whose body is being read: the app's is not sent.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._say(refused)
+        else:
+            self._deferred = refused
+
+    def _say(self, refused: RefusedError) -> None:
+        self._refused = True
+        self._received_bytes = 0
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
         response = refused.response()
-        lines = [b"HTTP/1.1 %d %s" % (refused.status, self._reasons[refused.status])]
-        lines += [b"%s: %s" % header for header in response.raw_headers]
-        self.transport.write(
-            b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)])
+        lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
+        if b"connection" not in dict(response.raw_headers):
+            lines.append(b"connection: close\r\n")
+        head = b"".join([STATUS_LINE[refused.status], *lines, b"\r\n"])
+        self.transport.write(head + bytes(response.body))
+        self.connections.discard(self)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._deadline = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _start_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.bounds.timeout_seconds, self._expire)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        if self._in_body:
+            self.transport.abort()
+            return
+        seconds = f"{self.bounds.timeout_seconds:g}"
+        self._refuse(
+            RefusedError(408, "head_too_slow", f"The headers did not arrive within {seconds} s.")
         )
-        self.transport.close()
+
+    def _watch_the_reader(self, size: int) -> None:
+        """Abort where nothing was read of what waits to be written since its size was this."""
+        self._stop_watching_the_reader()
+        now = self.transport.get_write_buffer_size()
+        if now >= size:
+            self.transport.abort()
+        else:
+            self._stalled = self.loop.call_later(
+                self.bounds.timeout_seconds, self._watch_the_reader, now
+            )
+
+    def _stop_watching_the_reader(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+def make_protocol(within: ConnectionBounds) -> type[BoundedHttpProtocol]:
+    """Return the protocol's class for uvicorn, which makes one for each connection."""
+
+    class Protocol(BoundedHttpProtocol):
+        bounds = within
+
+    return Protocol
+
+
+def _head_too_large(limit_bytes: int) -> RefusedError:
+    return RefusedError(431, "headers_too_large", f"The headers are over {limit_bytes} bytes.")

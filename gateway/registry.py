@@ -1,6 +1,7 @@
 """The gateway's view of the registry: read to its end before it is ready, then followed."""
 
 import asyncio
+from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -32,9 +33,9 @@ class Registry:
         """Apply one entry of the topic; None removes a chatbot.
 
         Raises:
-            UndecodableError: the entry is not in a format that this release reads. The chatbot is
-                gone from the registry then: an entry that can't be read might have revoked its
-                key.
+            UndecodableError: the entry is not in a format that this release reads, or stands under
+                another key than its chatbot's id. The chatbot is gone from the registry then: an
+                entry that can't be read might have revoked its key.
 
         """
         if key == GENERATION_KEY:
@@ -46,8 +47,18 @@ class Registry:
             self._by_key.pop(before.key_sha256, None)
         if value is not None:
             chatbot = chatbot_codec.decode(value)
+            if key != _key_of(chatbot):
+                raise UndecodableError("the entry's key is not its chatbot's id")
             self._by_id[key] = chatbot
             self._by_key[chatbot.key_sha256] = chatbot
+
+
+def _key_of(chatbot: Chatbot) -> bytes | None:
+    """Return the key that the chatbot's entry has; None where its id is no UUID."""
+    try:
+        return UUID(chatbot.id).bytes
+    except ValueError:
+        return None
 
 
 async def read_to_end(consumer: AIOKafkaConsumer, registry: Registry) -> None:

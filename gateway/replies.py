@@ -24,6 +24,11 @@ MAX_EXPECTED = 50_000
 """Records whose replies may still be asked for. What is over it is answered provisionally."""
 
 
+def result_at(results: Results | None, index: int) -> CaptureResult | None:
+    """Return a capture's result, None where there is no reply, or a foreign one that lacks it."""
+    return results[index] if results and index < len(results) else None
+
+
 class Expected:
     """The reply to one record: to come, come, or given up on.
 
@@ -139,6 +144,6 @@ async def read_replies(
         for records in (await consumer.getmany(timeout_ms=1000)).values():
             for record in records:
                 try:
-                    receive(replies_codec.decode(record.value))
+                    receive(replies_codec.decode(record.value or b""))
                 except UndecodableError as error:
                     log.warning("undecodable reply", offset=record.offset, error=str(error))

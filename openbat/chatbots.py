@@ -14,6 +14,7 @@ from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
 from schemas.chatbots import (
     KEY_PREFIX_CHARACTERS,
+    MAX_RATE_CHARACTERS,
     MAX_REMEMBER_DAYS,
     MIN_REMEMBER_DAYS,
     Chatbot,
@@ -130,7 +131,7 @@ def _rate_limit(value: str) -> str | None:
         return None
     if value != "off":
         try:
-            usable = parse(value).amount > 0
+            usable = parse(value).amount > 0 and len(value) <= MAX_RATE_CHARACTERS
         except ValueError:
             usable = False
         if not usable:

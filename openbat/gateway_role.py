@@ -21,13 +21,14 @@ from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.errors import unavailable
 from gateway.limits import RateLimits
-from gateway.protocol import JsonHttpProtocol
+from gateway.protocol import ConnectionBounds, make_protocol
 from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
 from openbat import __version__, notify
 from openbat.connection import UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
+from openbat.open_files import raise_limit
 from openbat.patience import until_it_answers
 from openbat.settings import Settings, SettingsError
 from schemas import sizes, topics
@@ -43,6 +44,12 @@ LONGEST_WAIT_AT_SHUTDOWN_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 65
 """Longer than a load balancer's usual 60: who closes an idle connection first must be the client,
 or a capture may be sent into a closing one."""
+
+FILES_BESIDE_CONNECTIONS = 256
+MAX_HEADERS = 256
+MAX_PIPELINED = 100
+LARGEST_FRAMING = 8
+"""A chunk of one byte takes six bytes, and headers may follow the last one."""
 
 
 class Gateway:
@@ -180,6 +187,18 @@ async def _or_exit(task: Coroutine[Any, Any, None]) -> None:
         os._exit(70)
 
 
+def connection_bounds(settings: Settings) -> ConnectionBounds:
+    """Return what a connection may take; as many are taken as this process may have open."""
+    return ConnectionBounds(
+        connections=min(settings.max_connections, raise_limit() - FILES_BESIDE_CONNECTIONS),
+        head_bytes=sizes.HEAD,
+        headers=MAX_HEADERS,
+        pipelined=MAX_PIPELINED,
+        body_bytes=settings.max_body_bytes * LARGEST_FRAMING,
+        timeout_seconds=settings.body_timeout_seconds,
+    )
+
+
 def run_gateway(settings: Settings, fd: int | None) -> None:
     """Serve until SIGTERM; then answer what is under way.
 
@@ -200,7 +219,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
         uvicorn.Config(
             make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__),
             loop="uvloop",
-            http=JsonHttpProtocol,
+            http=make_protocol(connection_bounds(settings)),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -108,8 +108,12 @@ class Settings(Struct, frozen=True):
         Seconds, Meta(description="How long a gateway waits for the log before it answers 503.")
     ] = 5.0
     body_timeout_seconds: Annotated[
-        Seconds, Meta(description="How long a request's body may take.")
+        Seconds, Meta(description="How long a request's headers, and its body, may take.")
     ] = 10.0
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)],
+        Meta(description="Of one gateway; one more is answered with 503."),
+    ] = 20_000
     max_body_bytes: Annotated[
         Annotated[int, Meta(ge=1024, le=sizes.LARGEST_BODY)],
         Meta(description="A request's body after decompression."),

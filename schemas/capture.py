@@ -54,7 +54,13 @@ class User(Struct, rename="camel"):
     email: str | None = None
     plan: str | None = None
     industry: str | None = None
-    created_at: Annotated[str | None, Meta(description="ISO 8601, years 1900 to 2299.")] = None
+    created_at: Annotated[
+        str | None,
+        Meta(
+            description="ISO 8601, RFC 3339 as a rule; years 1900 to 2299.",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ] = None
     mrr: float | None = None
 
 
@@ -140,6 +146,12 @@ class CaptureAnswer(Struct, rename="camel"):
     messages_stored: Annotated[int, Meta(ge=0, description="New messages only.")]
     analysis_queued: bool
     warnings: list[str]
+
+
+class Health(Struct):
+    """What a gateway that is well answers."""
+
+    ok: Literal[True]
 
 
 class ErrorDetail(Struct, omit_defaults=True):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from schemas.codec import Codec
+from schemas.positions import MAX_GENERATION
 
 FieldType = Literal["string", "number", "boolean"]
 State = Literal["active", "archived"]
@@ -18,6 +19,8 @@ GENERATION_KEY = b"captures-generation"
 KEY_PREFIX_CHARACTERS = 14
 MIN_REMEMBER_DAYS, MAX_REMEMBER_DAYS = 8, 36_500
 """At least a day more than captures are kept, so that no replay spans a forgetting."""
+MAX_RATE_CHARACTERS = 64
+"""A rate's numbers must not get beyond what a double holds."""
 DEMO = "demo"
 """The chatbot that a local stack makes on its first run."""
 
@@ -30,7 +33,7 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
     conversation's last change, 0 for ever.
     """
 
-    rate_limit: str | None = None
+    rate_limit: Annotated[str, Meta(max_length=MAX_RATE_CHARACTERS)] | None = None
     analysis: bool = True
     remember_days: Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)] = 0
 
@@ -51,7 +54,7 @@ class Chatbot(Struct, frozen=True):
 class Generation(Struct, frozen=True):
     """How often the captures topic was made: see schemas.positions."""
 
-    generation: int
+    generation: Annotated[int, Meta(ge=0, le=MAX_GENERATION)]
 
 
 chatbot_codec = Codec(Chatbot, version=1)

@@ -17,7 +17,7 @@ Reason = Literal[
     "undecodable_record",  # a record of captures in no format that is known
     "undecodable_capture",  # a frame of such a record
     "failed_capture",  # a frame that decodes, and that applying raises for
-    "undecodable_output",  # a record of messages
+    "undecodable_output",  # a record of messages, or a change of one
     "rejected_row",  # a row that ClickHouse never takes
     "other",  # written by another release, for a reason of its own
 ]
@@ -102,8 +102,8 @@ class DeadLetter(Struct, frozen=True):
 
 
 def detail_of(error: BaseException | None) -> str:
-    """Return what went wrong in one line, without what the error quotes."""
-    text = " ".join(str(error).split())
+    """Return what went wrong in one line, short and encodable, without what the error quotes."""
+    text = " ".join(str(error).encode(errors="replace").decode().split())
     path = _PATH.search(text)
     safe = _CONTENT.sub("...", text)
     if path and not safe.endswith(path[0]):

@@ -8,16 +8,18 @@ A frame of a `captures` record and the parts of `messages` and `analysis` record
 byte: theirs is that of the record around them. A frame that goes to dead-letters by itself is in
 the format of version 1, the only one so far.
 
-The bounds are those that the worker's arithmetic relies on: what does not keep them does not
-decode, and goes to dead-letters instead of ending the worker.
+The bounds are those that the workers' arithmetic and ClickHouse's columns rely on: what does not
+keep them does not decode, and goes to dead-letters instead of ending a worker.
 """
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.capture import MAX_DEPTH, MAX_MESSAGES, Role
+from schemas import sizes
+from schemas.capture import MAX_DEPTH, MAX_ID_CHARACTERS, MAX_MESSAGES, Role
 from schemas.chatbots import MAX_REMEMBER_DAYS
 from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
@@ -29,10 +31,18 @@ SentAt = Annotated[int, Meta(ge=FIRST_INSTANT, le=LAST_INSTANT)]
 ReceivedAt = Annotated[int, Meta(ge=0, le=LAST_INSTANT)]
 RememberDays = Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)]
 """How long message ids are remembered after a conversation's last change; 0 is for ever."""
+Id = Annotated[str, Meta(max_length=MAX_ID_CHARACTERS)]
+Number = Annotated[int, Meta(ge=0, le=2**62)]
+"""What is counted up, and must still fit into 64 bits then."""
+Position = Annotated[int, Meta(ge=0)]
+
+T = TypeVar("T")
 
 Fields = dict[str, dict[str, Any]]
-"""What is known about a conversation: `user`, `organization`, `session` and `custom`, each an
-object of fields."""
+"""What is known about a conversation: an object of fields in each of GROUPS."""
+
+GROUPS = frozenset({"user", "organization", "session", "custom"})
+_JSON_SCALARS = frozenset({str, int, float, bool})
 
 
 class CapturedMessage(Struct, array_like=True, gc=False):
@@ -42,7 +52,7 @@ class CapturedMessage(Struct, array_like=True, gc=False):
     so the worker need not remember it.
     """
 
-    id: str
+    id: Id
     role: Role
     content: str
     sent_at: SentAt
@@ -54,7 +64,7 @@ class Captured(Struct, array_like=True):
 
     chatbot_id: Uuid
     conversation_id: Uuid
-    external_id: str
+    external_id: Id
     received_at: ReceivedAt
     analysis: bool
     messages: Annotated[list[CapturedMessage], Meta(max_length=MAX_MESSAGES)]
@@ -81,7 +91,7 @@ class CaptureResult(Struct, array_like=True, gc=False):
     `left_out` names the fields that did not fit into the conversation.
     """
 
-    stored: int | None
+    stored: Annotated[int, Meta(ge=0, le=MAX_MESSAGES)] | None
     left_out: list[str] = []
 
 
@@ -96,12 +106,12 @@ class RepliesRecord(Struct, array_like=True):
 class NewMessage(Struct, array_like=True, gc=False):
     """A message that was new. `position` orders the messages of a conversation."""
 
-    id: str
+    id: Id
     role: Role
     content: str
-    sent_at: int
-    received_at: int
-    position: int
+    sent_at: SentAt
+    received_at: ReceivedAt
+    position: Position
 
 
 class ConversationState(Struct, array_like=True):
@@ -114,17 +124,17 @@ class ConversationState(Struct, array_like=True):
 
     chatbot_id: Uuid
     conversation_id: Uuid
-    external_id: str
-    revision: int
-    position: int
-    message_count: int
-    first_message_at: int
-    last_message_at: int
-    created_at: int
-    updated_at: int
+    external_id: Id
+    revision: Number
+    position: Position
+    message_count: Number
+    first_message_at: SentAt
+    last_message_at: SentAt
+    created_at: ReceivedAt
+    updated_at: ReceivedAt
     fields: Fields
-    remember_days: int = 0
-    forgotten_before: int = 0
+    remember_days: RememberDays = 0
+    forgotten_before: Position = 0
 
 
 class Change(Struct, array_like=True):
@@ -134,7 +144,7 @@ class Change(Struct, array_like=True):
     encodes each once for every topic that carries it.
     """
 
-    conversation_id: bytes
+    conversation_id: Uuid
     state: msgspec.Raw
     messages: msgspec.Raw
 
@@ -142,8 +152,8 @@ class Change(Struct, array_like=True):
 class AnalysisItem(Struct, array_like=True):
     """New messages of one conversation to analyse: a part of an `analysis` record."""
 
-    chatbot_id: bytes
-    conversation_id: bytes
+    chatbot_id: Uuid
+    conversation_id: Uuid
     messages: msgspec.Raw
 
 
@@ -156,32 +166,80 @@ _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
 """Encodes what has no version of its own: a part of a versioned record."""
 
-_decode_captured = msgspec.msgpack.Decoder(Captured).decode
-decode_state = msgspec.msgpack.Decoder(ConversationState).decode
-decode_new_messages = msgspec.msgpack.Decoder(list[NewMessage]).decode
+_captured = msgspec.msgpack.Decoder(Captured)
+_state = msgspec.msgpack.Decoder(ConversationState)
+_new_messages = msgspec.msgpack.Decoder(list[NewMessage])
+
+
+def decode_captures(value: bytes) -> CapturesRecord:
+    """Decode a `captures` record; its frames are left for `decode_captured`.
+
+    Raises:
+        UndecodableError: it is not in a format that this release reads, or larger than any that a
+            gateway sends.
+
+    """
+    if len(value) > sizes.CAPTURES_RECORD:
+        raise UndecodableError(f"over {sizes.CAPTURES_RECORD} bytes")
+    return captures_codec.decode(value)
 
 
 def decode_captured(frame: bytes) -> Captured:
     """Decode one frame of a `captures` record.
 
     Raises:
-        UndecodableError: it is not in a format that this release reads, or nests too deeply to be
-            encoded again.
+        UndecodableError: it is not in a format that this release reads, larger than any that a
+            gateway sends, or has fields that can't be written as JSON.
 
     """
-    try:
-        captured = _decode_captured(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UndecodableError(str(error)) from error
-    for values in captured.fields.values():
-        for value in values.values():
-            if isinstance(value, dict | list) and _nests_deeper(value, MAX_DEPTH):
-                raise UndecodableError(f"nested deeper than {MAX_DEPTH}")
+    if len(frame) > sizes.CAPTURE:
+        raise UndecodableError(f"over {sizes.CAPTURE} bytes")
+    captured = _decode(_captured.decode, frame)
+    check_fields(captured.fields)
     return captured
 
 
-def _nests_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_nests_deeper(item, levels - 1) for item in items)
+def decode_state(part: bytes | msgspec.Raw) -> ConversationState:
+    """Decode the state of a Change. Raises UndecodableError."""
+    return _decode(_state.decode, part)
+
+
+def decode_new_messages(part: bytes | msgspec.Raw) -> list[NewMessage]:
+    """Decode the messages of a Change, or of an AnalysisItem. Raises UndecodableError."""
+    return _decode(_new_messages.decode, part)
+
+
+def check_fields(fields: Fields) -> None:
+    """Take the four groups, and in them what JSON can hold.
+
+    Raises:
+        UndecodableError: it holds something else, or nests too deeply to be encoded again.
+
+    """
+    for group, values in fields.items():
+        if group not in GROUPS:
+            raise UndecodableError("unknown group of fields")
+        for value in values.values():
+            if type(value) is not str:
+                _check_json(value, MAX_DEPTH)
+
+
+def _check_json(value: Any, levels: int) -> None:
+    if isinstance(value, dict | list):
+        if not levels:
+            raise UndecodableError(f"nested deeper than {MAX_DEPTH}")
+        if isinstance(value, dict):
+            if not all(type(name) is str for name in value):
+                raise UndecodableError("a member's name is no string")
+            value = value.values()
+        for item in value:
+            _check_json(item, levels - 1)
+    elif value is not None and type(value) not in _JSON_SCALARS:
+        raise UndecodableError(f"{type(value).__name__} is no type of JSON's")
+
+
+def _decode(decode: Callable[[bytes | msgspec.Raw], T], data: bytes | msgspec.Raw) -> T:
+    try:
+        return decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(str(error)) from error

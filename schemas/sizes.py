@@ -10,6 +10,9 @@ a capture is allowed more than twice the largest body.
 KIB = 1024
 MIB = 1024 * KIB
 
+HEAD = 64 * KIB
+"""A request's line and headers."""
+
 DEFAULT_BODY = 1 * MIB
 """A request's body after decompression, unless OPENBAT_MAX_BODY_BYTES says otherwise."""
 

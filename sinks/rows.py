@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.capture import Organization, Session, User
+from schemas import topics
+from schemas.capture import Organization, Session, Shape, User
 from schemas.codec import UndecodableError
+from schemas.dead_letters import DeadLetter, Source, detail_of
 from schemas.records import (
     Change,
     ConversationState,
@@ -19,7 +21,7 @@ from schemas.records import (
     encode,
     messages_codec,
 )
-from schemas.times import microseconds
+from schemas.times import FIRST_INSTANT, LAST_INSTANT, microseconds
 
 MESSAGE_TABLE = "openbat.message_rows"
 CONVERSATION_TABLE = "openbat.conversation_rows"
@@ -34,6 +36,7 @@ class Origin(NamedTuple):
     """Where a row came from: its change, and the number in the record of the change's first row.
 
     The rows of a record are counted from 0: of each change the conversation's, then its messages'.
+    A change that has no rows counts as one.
     """
 
     partition: int
@@ -49,21 +52,20 @@ class Row(NamedTuple):
     origin: Origin
 
 
-def _columns_of(group: str, shape: type[User | Organization | Session]) -> list[tuple[str, str]]:
-    """Return the group's members, each with its column."""
-    fields = msgspec.structs.fields(shape)
-    return [(field.encode_name, f"{group}_{field.name}") for field in fields]
+class Rejected(NamedTuple):
+    """What can never be written, a change or a row: its letter, and a `messages` record of it."""
+
+    letter: DeadLetter
+    value: bytes
 
 
-_GROUPS = {
-    group: _columns_of(group, shape)
-    for group, shape in (("user", User), ("organization", Organization), ("session", Session))
-}
+_SHAPES: dict[str, Shape] = {"user": User, "organization": Organization, "session": Session}
+"""Groups whose known members have a column each."""
 
 CONVERSATION_COLUMNS = (
     "chatbot_id", "conversation_id", "external_conversation_id",
-    *(column for group, members in _GROUPS.items()
-      for column in (*(name for _, name in members), f"{group}_other")),
+    *(f"{group}_{member}" for group, shape in _SHAPES.items()
+      for member in (*shape.__struct_fields__, "other")),
     "custom", "message_count", "first_message_at", "last_message_at", "created_at", "updated_at",
     "revision",
 )  # fmt: skip
@@ -82,26 +84,30 @@ class RowBatch:
     def rows(self) -> int:
         return len(self.messages) + len(self.conversations)
 
-    def add(self, value: bytes, partition: int, offset: int) -> None:
+    def add(self, value: bytes, partition: int, offset: int) -> list[Rejected]:
         """Add the rows of one `messages` record.
 
+        Returns:
+            Its changes that have no rows: a part of each is in no format that this release reads.
+
         Raises:
-            UndecodableError: the record, or a part of it, is in no format that this release reads.
-                None of its rows is added then.
+            UndecodableError: the record itself is.
 
         """
-        try:
-            decoded = [
-                (change, decode_state(change.state), decode_new_messages(change.messages))
-                for change in messages_codec.decode(value)
-            ]
-            conversations = [_conversation(state) for _, state, _ in decoded]
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-            raise UndecodableError(str(error)) from error
+        rejected = []
         first_row = 0
-        for index, (change, state, new) in enumerate(decoded):
+        for change in messages_codec.decode(value):
             origin = Origin(partition, offset, first_row, change)
-            first_row += 1 + len(new)
+            first_row += 1
+            try:
+                state, new = decode_state(change.state), decode_new_messages(change.messages)
+                conversation = _conversation(state)
+            except UndecodableError as error:
+                source = Source(topics.MESSAGES, partition, offset, origin.first_row)
+                letter = DeadLetter("undecodable_output", detail_of(error), source)
+                rejected.append(Rejected(letter, messages_codec.encode([change])))
+                continue
+            first_row += len(new)
             ids = state.chatbot_id, state.conversation_id, state.external_id
             self.messages += [
                 Row(
@@ -115,8 +121,9 @@ class RowBatch:
             ]  # fmt: skip
             known = self.conversations.get(state.conversation_id)
             if known is None or known.values[-1] <= state.revision:
-                row = Row((*ids, *conversations[index]), origin)
+                row = Row((*ids, *conversation), origin)
                 self.conversations[state.conversation_id] = row
+        return rejected
 
 
 def record_of(table: str, row: Row) -> tuple[bytes, int]:
@@ -137,22 +144,39 @@ def record_of(table: str, row: Row) -> tuple[bytes, int]:
 
 
 def _conversation(state: ConversationState) -> list[Any]:
-    values: list[Any] = []
-    for group, members in _GROUPS.items():
-        fields = dict(state.fields.get(group, {}))
-        for name, column in members:
-            value = fields.pop(name, None)
-            if column == "user_created_at" and value is not None:
-                value = microseconds(datetime.fromisoformat(value))
-            values.append(value)
-        values.append(_json(fields).decode())
-    values += [
-        _json(state.fields.get("custom", {})).decode(),
-        state.message_count,
-        state.first_message_at,
-        state.last_message_at,
-        state.created_at,
-        state.updated_at,
-        state.revision,
-    ]
-    return values
+    """Return the columns after the ids. Raises UndecodableError."""
+    try:
+        return [
+            *(column for group in _SHAPES for column in _group(state, group)),
+            _json(state.fields.get("custom", {})).decode(),
+            state.message_count,
+            state.first_message_at,
+            state.last_message_at,
+            state.created_at,
+            state.updated_at,
+            state.revision,
+        ]
+    except (msgspec.MsgspecError, TypeError, RecursionError) as error:
+        raise UndecodableError(str(error)) from error
+
+
+def _group(state: ConversationState, group: str) -> list[Any]:
+    """Return the columns of a group's known members, and the one of all others."""
+    sent = state.fields.get(group, {})
+    known = msgspec.convert(sent, _SHAPES[group])
+    columns = list(msgspec.structs.astuple(known))
+    if isinstance(known, User) and known.created_at is not None:
+        columns[User.__struct_fields__.index("created_at")] = _instant(known.created_at)
+    names = known.__struct_encode_fields__
+    others = {name: value for name, value in sent.items() if name not in names}
+    return [*columns, _json(others).decode()]
+
+
+def _instant(text: str) -> int:
+    try:
+        instant = microseconds(datetime.fromisoformat(text))
+    except ValueError:
+        instant = LAST_INSTANT + 1
+    if not FIRST_INSTANT <= instant <= LAST_INSTANT:
+        raise UndecodableError("createdAt is no time of the years 1900 to 2299")
+    return instant

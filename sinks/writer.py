@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
-from schemas.dead_letters import detail_of
+from schemas import topics
+from schemas.dead_letters import DeadLetter, Source, detail_of
 from sinks.rows import (
     CONVERSATION_COLUMNS,
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
+    Rejected,
     Row,
     RowBatch,
     record_of,
@@ -22,6 +24,9 @@ from sinks.rows import (
 log = structlog.get_logger()
 
 LONGEST_RETRY_WAIT_SECONDS = 5
+
+INSERT_SETTINGS = {"max_partitions_per_insert_block": 0}
+"""Rows of any months are taken: by default a batch of over 100 is refused for ever."""
 
 ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 469, 691})
 """ClickHouse's error codes that speak of a row's data: a value that can't be parsed, converted or
@@ -48,17 +53,8 @@ class Client(Protocol):
         *,
         column_names: Sequence[str],
         column_oriented: bool,
+        settings: dict[str, Any],
     ) -> Any: ...
-
-
-class Rejected(NamedTuple):
-    """A row that can't be written: a `messages` record that makes it again, why, and whence."""
-
-    value: bytes
-    detail: str
-    partition: int
-    offset: int
-    row: int
 
 
 class ClickHouseWriter:
@@ -116,14 +112,15 @@ class ClickHouseWriter:
                     data = list(zip(*(row.values for row in rows), strict=True))
                     await asyncio.to_thread(
                         self._client.insert, table, data,
-                        column_names=columns, column_oriented=True,
+                        column_names=columns, column_oriented=True, settings=INSERT_SETTINGS,
                     )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
             if len(rows) == 1:
                 (row,) = rows
                 value, number = record_of(table, row)
                 partition, offset, *_ = row.origin
-                return [Rejected(value, detail_of(error), partition, offset, number)]
+                source = Source(topics.MESSAGES, partition, offset, number)
+                return [Rejected(DeadLetter("rejected_row", detail_of(error), source), value)]
             middle = len(rows) // 2
             return [
                 *await self._insert(table, columns, rows[:middle]),

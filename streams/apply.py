@@ -36,6 +36,9 @@ from streams.entries import (
 from streams.forgetting import forgotten_before
 from streams.upsert import upsert
 
+MESSAGES_PER_CHANGE = 20_000
+"""More is split: a message takes more bytes in an output than it may take in a capture."""
+
 T = TypeVar("T")
 
 
@@ -142,13 +145,15 @@ def apply_record(
         if not conversation.touched or conversation.state is None:
             continue
         encoded_state = state_codec.encode(conversation.state)
-        encoded_messages = msgspec.Raw(encode(conversation.new))
         # The version byte is the changelog's; the messages record carries its own.
-        messages.append(Change(conversation_id, msgspec.Raw(encoded_state[1:]), encoded_messages))
+        raw_state = msgspec.Raw(encoded_state[1:])
+        parts = _parts(conversation.new)
+        messages += [Change(conversation_id, raw_state, part) for part in parts]
         if conversation.analysed:
-            same = len(conversation.analysed) == len(conversation.new)
-            analysed = encoded_messages if same else msgspec.Raw(encode(conversation.analysed))
-            analysis.append(AnalysisItem(conversation.state.chatbot_id, conversation_id, analysed))
+            if len(conversation.analysed) != len(conversation.new):
+                parts = _parts(conversation.analysed)
+            chatbot_id = conversation.state.chatbot_id
+            analysis += [AnalysisItem(chatbot_id, conversation_id, part) for part in parts]
         if conversation.state is not conversation.stored:
             revision = conversation.state.revision
             local[state_key(conversation_id)] = local_state(revision, encoded_state)
@@ -187,6 +192,12 @@ def failing(
         except Exception as error:  # noqa: BLE001 - whatever it is
             found.append((index, error))
     return found
+
+
+def _parts(new: list[NewMessage]) -> list[msgspec.Raw]:
+    """Encode messages, as one part as a rule; none are one part too."""
+    starts = range(0, len(new) or 1, MESSAGES_PER_CHANGE)
+    return [msgspec.Raw(encode(new[start : start + MESSAGES_PER_CHANGE])) for start in starts]
 
 
 def batches(

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from schemas import topics
@@ -16,14 +16,8 @@ MAX_BATCH_BYTES = 64 * 1024 * 1024
 MAX_BATCH_AGE_SECONDS = 0.5
 
 
-class Rejected(Protocol):
-    """A row that ClickHouse will never take, as a record of `messages` that makes it again."""
-
-    value: bytes
-    detail: str
-    partition: int
-    offset: int
-    row: int
+Rejected = tuple[DeadLetter, bytes]
+"""What can never be written, a row or a change: its letter, and a `messages` record of it alone."""
 
 
 class Batch(Protocol):
@@ -32,8 +26,11 @@ class Batch(Protocol):
     @property
     def rows(self) -> int: ...
 
-    def add(self, value: bytes, partition: int, offset: int) -> None:
-        """Add a record's rows. Raises UndecodableError, and adds none then."""
+    def add(self, value: bytes, partition: int, offset: int) -> Sequence[Rejected]:
+        """Add a record's rows; return its changes that have none.
+
+        Raises UndecodableError, and adds none then.
+        """
 
 
 B = TypeVar("B", bound=Batch)
@@ -44,7 +41,7 @@ class Sink(Protocol[B]):
 
     def batch(self) -> B: ...
 
-    async def write(self, batch: B) -> list[Any]:
+    async def write(self, batch: B) -> Sequence[Rejected]:
         """Write all rows, retrying as long as it takes; return those that can never be written."""
 
 
@@ -80,11 +77,11 @@ class ClickHouseAgent(Generic[B]):
         self._idle.clear()
         offset, value, ack = record
         try:
-            self._batch.add(value, partition, offset)
+            await self._dead_letter(self._batch.add(value, partition, offset))
         except UndecodableError as error:
             source = Source(topics.MESSAGES, partition, offset, WHOLE_RECORD)
             letter = DeadLetter("undecodable_output", detail_of(error), source)
-            await (await self._dead_letters.send(letter, value))
+            await self._dead_letter([(letter, value)])
         self._acks.append(ack)
         self._bytes += len(value)
         self._not_empty.set()
@@ -100,15 +97,16 @@ class ClickHouseAgent(Generic[B]):
                 await asyncio.wait_for(self._full.wait(), MAX_BATCH_AGE_SECONDS)
             batch, acks = self._batch, self._acks
             self._start_batch()
-            for rejected in await self._sink.write(batch):
-                source = Source(topics.MESSAGES, rejected.partition, rejected.offset, rejected.row)
-                letter = DeadLetter("rejected_row", rejected.detail, source)
-                await (await self._dead_letters.send(letter, rejected.value))
+            await self._dead_letter(await self._sink.write(batch))
             for ack in acks:
                 ack()
             self._unacked -= len(acks)
             if not self._unacked:
                 self._idle.set()
+
+    async def _dead_letter(self, rejected: Sequence[Rejected]) -> None:
+        for letter, value in rejected:
+            await (await self._dead_letters.send(letter, value))
 
     async def drained(self) -> None:
         """Return when every record that was taken in is acked."""

@@ -5,18 +5,19 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from schemas import topics
+from schemas import sizes, topics
 from schemas.codec import UndecodableError
 from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Reason, Source, detail_of
 from schemas.records import (
     AnalysisItem,
     Captured,
+    CaptureResult,
     CapturesRecord,
     Change,
     RepliesRecord,
     analysis_codec,
-    captures_codec,
     decode_captured,
+    decode_captures,
     messages_codec,
     replies_codec,
 )
@@ -64,7 +65,7 @@ class ConversationsAgent:
         entries: list[ChangelogEntry] = []
         for offset, value, _ in records:
             try:
-                record = captures_codec.decode(value)
+                record = decode_captures(value)
             except UndecodableError as error:
                 source = Source(topics.CAPTURES, partition, offset, WHOLE_RECORD)
                 written.append(await self._dead_letter("undecodable_record", error, source, value))
@@ -88,11 +89,9 @@ class ConversationsAgent:
             items += applied.analysis
             local |= applied.local
             entries += applied.changelog
-            reply = RepliesRecord(partition, offset, applied.results)
+            reply = _reply(partition, offset, applied.results)
             written.append(
-                await self._producer.send(
-                    topics.REPLIES, replies_codec.encode(reply), partition=record.reply_partition
-                )
+                await self._producer.send(topics.REPLIES, reply, partition=record.reply_partition)
             )
         swept = self._sweeper.sweep(partition, record_time)
         local |= swept.local
@@ -157,3 +156,12 @@ class ConversationsAgent:
             await send(topics.ANALYSIS, analysis_codec.encode(batch), partition=partition)
             for batch in batches(items, lambda item: len(item.messages))
         ]
+
+
+def _reply(partition: int, offset: int, results: list[CaptureResult]) -> bytes:
+    """Encode a reply; without the names of fields that were left out, where it gets too large."""
+    encoded = replies_codec.encode(RepliesRecord(partition, offset, results))
+    if len(encoded) <= sizes.OUTPUT_RECORD:
+        return encoded
+    counts = [CaptureResult(result.stored) for result in results]
+    return replies_codec.encode(RepliesRecord(partition, offset, counts))

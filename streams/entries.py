@@ -18,19 +18,27 @@ under `m`, have none: another format of theirs gets another first letter.
 
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Annotated
 
-from schemas.codec import Codec
+from msgspec import Meta
+
+from schemas.capture import MAX_MESSAGES
+from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MESSAGE_BITS, POSITION_BYTES
-from schemas.records import ConversationState
+from schemas.records import ConversationState, check_fields
 from streams.forgetting import due_day
 
 STATE, IDS, MESSAGE, DUE = b"s", b"i", b"m", b"d"
-_CONVERSATION_END = 1 + 16
+_CONVERSATION_END = 1 + UUID_BYTES
+_CHANGELOG_KEY_BYTES = _CONVERSATION_END + POSITION_BYTES
 _LONGEST_WHOLE_ID_BYTES = 32
 _DAY_BYTES = 4
 
+Index = Annotated[int, Meta(ge=0, lt=MAX_MESSAGES)]
+IdPart = Annotated[bytes, Meta(max_length=_LONGEST_WHOLE_ID_BYTES)]
+
 state_codec = Codec(ConversationState, version=1)
-introduced_codec = Codec(list[tuple[int, bytes]], version=1)
+introduced_codec = Codec(list[tuple[Index, IdPart]], version=1)
 """Pairs of a message's index in its capture and the id part of its local key."""
 
 
@@ -97,13 +105,17 @@ def replay_entry(
         known: returns the local entry under a key as it is so far, None for none.
 
     Raises:
-        UndecodableError: the value is not in a format that this release reads.
+        UndecodableError: the key or the value is not in a format that this release reads.
 
     """
-    conversation_id = key[1:_CONVERSATION_END]
+    kind, conversation_id = key[:1], key[1:_CONVERSATION_END]
     number = int.from_bytes(key[_CONVERSATION_END:])
-    if key[:1] == STATE:
+    if len(key) != _CHANGELOG_KEY_BYTES or kind not in {STATE, IDS}:
+        raise UndecodableError(f"changelog key {key[:_CHANGELOG_KEY_BYTES].hex()} is not known")
+    if kind == STATE:
         return _replay_state(conversation_id, number, value, known)
+    if number % (1 << MESSAGE_BITS):
+        raise UndecodableError("the key's position is not that of a capture")
     if value is None:
         return {}
     prefix = message_prefix(conversation_id)
@@ -131,8 +143,11 @@ def _replay_state(
         return {key: None} if revision >= newest_revision else {}
     if revision < newest_revision:
         return {}
-    changes: dict[bytes, bytes | None] = {key: local_state(revision, value)}
     state = state_codec.decode(value)
+    check_fields(state.fields)
+    if (state.conversation_id, state.revision) != (conversation_id, revision):
+        raise UndecodableError("the state is not the one that its key names")
+    changes: dict[bytes, bytes | None] = {key: local_state(revision, value)}
     if state.remember_days:
         changes[due_key(state)] = b""
     return changes

@@ -190,14 +190,14 @@ class _Writer:
         source = listed.letter.source
         again = replay_of(listed.letter, value, generation)
         await self._send(source.topic, again.value, source.partition)
-        for letter, frame in again.remaining:
+        for letter, part in again.remaining:
             await self._send(
-                topics.DEAD_LETTERS, frame, listed.partition, letter.key, letter.headers()
+                topics.DEAD_LETTERS, part, listed.partition, letter.key, letter.headers()
             )
         if not again.remaining:
             return ""
         return (
-            f"{again.captures} of its captures are replayed; these can't be decoded and stay: "
+            f"{again.parts} of its parts are replayed; these can't be decoded and stay: "
             + ", ".join(str(letter.source) for letter, _ in again.remaining)
         )
 

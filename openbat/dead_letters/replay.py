@@ -6,7 +6,7 @@ from msgspec import Struct
 from schemas import topics
 from schemas.codec import UndecodableError
 from schemas.dead_letters import WHOLE_RECORD, DeadLetter, detail_of
-from schemas.records import CapturesRecord, captures_codec, decode_captured, encode
+from schemas.records import CapturesRecord, captures_codec, decode_captured, encode, messages_codec
 from sinks.rows import RowBatch
 
 REPLY_PARTITION = 0
@@ -20,12 +20,12 @@ class RefusedError(Exception):
 class Replay(Struct):
     """What a letter's replay sends: a record of its source topic, and the letters that remain.
 
-    Those are of the captures of a whole record that can't be decoded, each under its own source,
-    so that a second replay makes the same ones.
+    `parts` is how many captures or changes it sends. The letters are of the parts of a whole record
+    that can't be decoded, each under its own source, so that a second replay makes the same ones.
     """
 
     value: bytes
-    captures: int
+    parts: int
     remaining: list[tuple[DeadLetter, bytes]]
 
 
@@ -47,8 +47,7 @@ def replay_of(letter: DeadLetter, value: bytes, generation: int) -> Replay:
     source = letter.source
     try:
         if source.topic == topics.MESSAGES:
-            RowBatch().add(value, source.partition, source.offset)
-            return Replay(value, 0, [])
+            return _of_output(letter, value)
         if source.topic == topics.CAPTURES and source.index == WHOLE_RECORD:
             return _of_record(letter, value, generation)
         if source.topic == topics.CAPTURES:
@@ -56,6 +55,21 @@ def replay_of(letter: DeadLetter, value: bytes, generation: int) -> Replay:
     except UndecodableError as error:
         raise RefusedError(f"this release can't decode it either ({detail_of(error)})") from None
     raise RefusedError(f"letters of the topic {source.topic} can't be replayed")
+
+
+def _of_output(letter: DeadLetter, value: bytes) -> Replay:
+    batch = RowBatch()
+    rejected = batch.add(value, letter.source.partition, letter.source.offset)
+    if rejected and not batch.rows:
+        raise UndecodableError(rejected[0].letter.detail)
+    undecodable = {part for _, part in rejected}
+    changes = [
+        change
+        for change in messages_codec.decode(value)
+        if messages_codec.encode([change]) not in undecodable
+    ]
+    sent = messages_codec.encode(changes) if rejected else value
+    return Replay(sent, len(changes), list(rejected))
 
 
 def _of_record(letter: DeadLetter, value: bytes, generation: int) -> Replay:

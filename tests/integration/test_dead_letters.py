@@ -9,6 +9,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -357,12 +358,11 @@ def change(run: str, number: int, fields: Fields, **values: Any) -> Change:
 
 async def test_every_poison_row_of_a_batch_is_isolated_and_no_other(stack: Stack, run: str) -> None:
     rows = 2000
-    # What the types of a record let through, and neither client nor ClickHouse take.
+    # What the record's types refuse takes its whole change along; what ClickHouse does, one row.
+    forbidden = {1: {"content": f"forbidden {run}"}, 1999: {"content": f"forbidden {run}"}}
     of_messages: dict[int, dict[str, Any]] = {
         0: {"position": -1},
-        1: {"content": f"forbidden {run}"},
         777: {"sent_at": 2**64 - 1},
-        1999: {"content": f"forbidden {run}"},
     }
     of_conversations: dict[int, Fields] = {
         500: {"user": {"mrr": "a lot"}},
@@ -371,9 +371,12 @@ async def test_every_poison_row_of_a_batch_is_isolated_and_no_other(stack: Stack
         1500: {"session": {"device": True}},
     }
     changes = [
-        change(run, number, of_conversations.get(number, {}), **of_messages.get(number, {}))
+        change(
+            run, number, of_conversations.get(number, {}),
+            **of_messages.get(number, {}), **forbidden.get(number, {}),
+        )
         for number in range(rows)
-    ]
+    ]  # fmt: skip
     client = await asyncio.to_thread(
         clickhouse_connect.get_client,
         dsn=stack.state["clickhouse_url"], autogenerate_session_id=False,
@@ -381,23 +384,26 @@ async def test_every_poison_row_of_a_batch_is_isolated_and_no_other(stack: Stack
     try:
         writer = ClickHouseWriter(client)
         batch = writer.batch()
-        batch.add(messages_codec.encode(changes), 0, 7)
+        undecodable = batch.add(messages_codec.encode(changes), 0, 7)
         with constraint(stack, f"NOT startsWith(content, 'forbidden {run}')"):
             rejected = await writer.write(batch)
     finally:
         client.close()
-    # Of each change the conversation's row is the even one, the message's the odd one.
-    poison = {2 * number + 1 for number in of_messages} | {
-        2 * number for number in of_conversations
-    }
-    assert {each.row for each in rejected} == poison
-    assert len(rejected) == len(poison)
+    without = of_messages.keys() | of_conversations.keys()
+    # A change counts two rows, its conversation's and its message's; one that has none counts one.
+    first_row = list(accumulate((1 if at in without else 2 for at in range(rows)), initial=0))
+    assert [(each.letter.reason, each.letter.source.index) for each in undecodable] == [
+        ("undecodable_output", first_row[number]) for number in sorted(without)
+    ]
+    assert [(each.letter.reason, each.letter.source.index) for each in rejected] == [
+        ("rejected_row", first_row[number] + 1) for number in forbidden
+    ]
     like = f"WHERE external_conversation_id LIKE '{run}-%'"
-    for view, without in (("messages", of_messages), ("conversations", of_conversations)):
+    for view, lacking in (("messages", without | forbidden.keys()), ("conversations", without)):
         (found_rows,) = await asyncio.to_thread(
             stack.sql, f"SELECT count() AS rows FROM openbat.{view} {like}"
         )
-        assert found_rows["rows"] == rows - len(without)
+        assert found_rows["rows"] == rows - len(lacking)
 
 
 def test_a_topic_of_the_earlier_release_works_and_workers_count_letters(tmp_path: Path) -> None:

@@ -32,17 +32,25 @@ from tests.property.strategies import LONG, ROLES, json_values
 numbers = st.integers(0, 2**63 - 1)
 sent = st.integers(FIRST_INSTANT, LAST_INSTANT)
 received = st.integers(0, LAST_INSTANT)
+counts = st.integers(0, 2**62)
+days = st.integers(0, chatbots.MAX_REMEMBER_DAYS)
+positions = st.integers(0, 2**64 - 1)
 texts = st.text(max_size=10)
 uuids = st.binary(min_size=16, max_size=16)
 roles = st.sampled_from(ROLES)
-fields = st.dictionaries(texts, st.dictionaries(texts, json_values, max_size=3), max_size=3)
-results = st.builds(records.CaptureResult, st.none() | numbers, st.lists(texts, max_size=3))
-new_messages = st.builds(
-    records.NewMessage, texts, roles, texts, numbers, numbers, st.integers(0, 2**64 - 1)
+fields = st.dictionaries(
+    st.sampled_from(sorted(records.GROUPS)),
+    st.dictionaries(texts, json_values, max_size=3),
+    max_size=3,
 )
+results = st.builds(
+    records.CaptureResult, st.none() | st.integers(0, 100), st.lists(texts, max_size=3)
+)
+new_messages = st.builds(records.NewMessage, texts, roles, texts, sent, received, positions)
 states = st.builds(
     records.ConversationState,
-    uuids, uuids, texts, numbers, numbers, numbers, numbers, numbers, numbers, numbers, fields,
+    uuids, uuids, texts, counts, positions, counts, sent, sent, received, received, fields,
+    days, positions,
 )  # fmt: skip
 captured = st.builds(
     records.Captured,
@@ -51,7 +59,7 @@ captured = st.builds(
         st.builds(records.CapturedMessage, texts, roles, texts, sent, st.booleans()),
         max_size=3,
     ),
-    fields,
+    fields, days,
 )  # fmt: skip
 raw = st.builds(
     lambda value: msgspec.Raw(records.encode(value)), st.lists(new_messages, max_size=3) | states
@@ -94,7 +102,7 @@ FORMATS = {
             st.datetimes(timezones=st.just(UTC)),
             st.sampled_from(["active", "archived"]),
             st.dictionaries(texts, st.sampled_from(["string", "number", "boolean"]), max_size=3),
-            st.builds(chatbots.ChatbotSettings, st.none() | texts, st.booleans()),
+            st.builds(chatbots.ChatbotSettings, st.none() | texts, st.booleans(), days),
         ),
     ),
     "generation": Format(
@@ -103,7 +111,7 @@ FORMATS = {
     "states": Format(entries.state_codec, states),
     "ids": Format(
         entries.introduced_codec,
-        st.lists(st.tuples(st.integers(0, 99), st.binary(max_size=33)), max_size=3),
+        st.lists(st.tuples(st.integers(0, 99), st.binary(max_size=32)), max_size=3),
     ),
 }  # fmt: skip
 

@@ -72,7 +72,9 @@ async def test_a_body_counts_as_it_is_sent_and_as_it_is_decompressed() -> None:
 
 def test_parsed_rates_are_bounded() -> None:
     for number in range(limits.MAX_RATES + 10):
-        assert limits.parsed(f"{number + 1}/minute").amount == number + 1
+        item = limits.parsed(f"{number + 1}/minute")
+        assert item is not None
+        assert item.amount == number + 1
     assert limits.parsed.cache_info().currsize == limits.MAX_RATES
 
 

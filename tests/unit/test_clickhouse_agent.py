@@ -3,27 +3,24 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 import pytest
 
 from schemas import topics
 from schemas.codec import UndecodableError
+from schemas.dead_letters import DeadLetter, Reason, Source
 from streams import clickhouse
-from streams.clickhouse import ClickHouseAgent
+from streams.clickhouse import ClickHouseAgent, Rejected
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
 from tests.unit.fakes import LONG_SECONDS, FakeProducer, settled
 
 UNDECODABLE = b"?"
+WITH_AN_UNDECODABLE_PART = b"??"
 
 
-class Rejected(NamedTuple):
-    value: bytes
-    detail: str
-    partition: int
-    offset: int
-    row: int
+def rejected(reason: Reason, offset: int, index: int, value: bytes) -> Rejected:
+    return DeadLetter(reason, "out of range", Source(topics.MESSAGES, 2, offset, index)), value
 
 
 class FakeBatch:
@@ -36,10 +33,13 @@ class FakeBatch:
     def rows(self) -> int:
         return sum(map(len, self.records))
 
-    def add(self, value: bytes, partition: int, offset: int) -> None:
+    def add(self, value: bytes, partition: int, offset: int) -> list[Rejected]:
         if value == UNDECODABLE:
             raise UndecodableError(f"record {offset} of {partition}")
         self.records.append(value)
+        if value == WITH_AN_UNDECODABLE_PART:
+            return [rejected("undecodable_output", offset, 3, b"part")]
+        return []
 
 
 class FakeSink:
@@ -145,7 +145,7 @@ async def test_a_batch_fills_while_the_one_before_it_is_written_and_then_blocks(
 
 
 async def test_a_rejected_row_is_a_dead_letter_before_anything_is_acked(worker: Worker) -> None:
-    worker.sink.rejected = [Rejected(b"a record", "out of range", 2, 0, 4)]
+    worker.sink.rejected = [rejected("rejected_row", 0, 4, b"a record")]
     await worker.take(0, bytes(10))
     worker.sink.written.release()
     letter = await worker.producer.sent.get()
@@ -165,6 +165,25 @@ async def test_a_rejected_row_is_a_dead_letter_before_anything_is_acked(worker: 
     letter.acknowledge()
     await settled()
     assert worker.acked == [0]
+
+
+async def test_an_undecodable_part_is_a_dead_letter_and_the_rest_of_its_record_is_written(
+    worker: Worker,
+) -> None:
+    taking = asyncio.create_task(worker.take(7, WITH_AN_UNDECODABLE_PART))
+    letter = await worker.producer.sent.get()
+    assert (letter.topic, letter.partition, letter.value) == (topics.DEAD_LETTERS, 2, b"part")
+    assert letter.headers["reason"] == "undecodable_output"
+    assert letter.headers["source-index"] == "3"
+    worker.sink.written.release()
+    await settled()
+    assert worker.acked == []
+    letter.acknowledge()
+    await taking
+    await worker.take(8, bytes(10))
+    assert await worker.sink.writing.get() == [WITH_AN_UNDECODABLE_PART, bytes(10)]
+    await settled()
+    assert worker.acked == [7, 8]
 
 
 async def test_an_undecodable_record_is_a_dead_letter_and_its_neighbours_are_written(

@@ -219,6 +219,22 @@ async def test_outputs_are_split_below_their_limit(tmp_path: Path) -> None:
     assert len(of(sent, topics.ANALYSIS)) == 2
 
 
+async def test_a_reply_that_would_get_too_large_names_no_fields(tmp_path: Path) -> None:
+    """As a foreign record's may: what a gateway takes never has so many."""
+    names = {f"{number:03x}": 1 for number in range(16**3)}
+    sent = {"custom": {"full": "x" * (sizes.FIELDS - 200)}}
+    full = encode(Captured(bytes(16), CONVERSATION, "c", 10, True, [], sent))
+    more = encode(Captured(bytes(16), CONVERSATION, "c", 10, True, [], {"organization": names}))
+    worker = Worker(tmp_path, acknowledging=True)
+    found = await worker.take(0, record(full, *[more] * 120))
+    await worker.drained()
+    (reply,) = replies(found)
+    assert len(reply.results) == 121
+    assert not any(result.left_out for result in reply.results)
+    (reply,) = replies(await worker.take(1, record(full, more)))
+    assert len(reply.results[1].left_out) > 4_000
+
+
 async def test_a_second_writer_of_the_changelog_ends_the_acking(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     for each in await worker.take(0, record(capture("a"))):

@@ -34,6 +34,7 @@ from schemas.records import (
     Captured,
     CapturedMessage,
     CapturesRecord,
+    Change,
     captures_codec,
     decode_captured,
     encode,
@@ -244,7 +245,7 @@ def test_of_a_whole_record_what_cant_be_decoded_remains() -> None:
     whole = letter("undecodable_record", index=WHOLE_RECORD)
     value = captures_codec.encode(CapturesRecord(1, 9, [FRAME, b"\xc1", FRAME]))
     replay = replay_of(whole, value, 2)
-    assert replay.captures == len(captures_codec.decode(replay.value).captures) == 2
+    assert replay.parts == len(captures_codec.decode(replay.value).captures) == 2
     ((part, frame),) = replay.remaining
     assert frame == b"\xc1"
     assert part.reason == "undecodable_capture"
@@ -255,6 +256,21 @@ def test_a_record_of_messages_is_replayed_as_it_is() -> None:
     value = path_of(NEWEST["messages"]).read_bytes()
     replay = replay_of(letter("rejected_row", topics.MESSAGES), value, 1)
     assert (replay.value, replay.remaining) == (value, [])
+
+
+def test_of_a_record_of_messages_what_cant_be_decoded_remains() -> None:
+    good = messages_codec.decode(path_of(NEWEST["messages"]).read_bytes())
+    bad = Change(bytes(16), msgspec.Raw(encode("no state")), msgspec.Raw(encode([])))
+    whole = letter("undecodable_output", topics.MESSAGES, WHOLE_RECORD)
+    replay = replay_of(whole, messages_codec.encode([*good, bad]), 1)
+    assert replay.value == messages_codec.encode(good)
+    ((part, value),) = replay.remaining
+    assert value == messages_codec.encode([bad])
+    assert (part.reason, part.source.topic, part.source.offset) == (
+        "undecodable_output", topics.MESSAGES, whole.source.offset,
+    )  # fmt: skip
+    with pytest.raises(RefusedError):
+        replay_of(part, value, 1)
 
 
 @pytest.mark.parametrize(

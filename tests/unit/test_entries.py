@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from schemas import sizes
+from schemas.codec import UndecodableError
 from schemas.records import ConversationState, Fields, encode
 from streams.entries import (
     changelog_ids_key,
@@ -50,14 +53,44 @@ def known(revision: int) -> Known:
     return {state_key(CONVERSATION): local_state(revision, b"")}.get
 
 
+def state(revision: int = 5, **changed: Any) -> bytes:
+    return state_codec.encode(replace(STATE, revision=revision, **changed))
+
+
 def test_a_state_replaces_an_older_one_and_never_a_newer_one() -> None:
     key = changelog_state_key(CONVERSATION, 5)
-    value = state_codec.encode(STATE)
-    expected = {state_key(CONVERSATION): local_state(5, value)}
-    assert replay_entry(key, value, known(4)) == expected
-    assert replay_entry(key, value, known(5)) == expected
-    assert replay_entry(key, value, known(6)) == {}
-    assert replay_entry(key, value, nothing) == expected
+    expected = {state_key(CONVERSATION): local_state(5, state())}
+    assert replay_entry(key, state(), known(4)) == expected
+    assert replay_entry(key, state(), known(5)) == expected
+    assert replay_entry(key, state(), known(6)) == {}
+    assert replay_entry(key, state(), nothing) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"", None),
+        (b"s" + CONVERSATION, None),
+        (changelog_state_key(CONVERSATION, 5) + b"\0", None),
+        (b"m" + changelog_ids_key(CONVERSATION, 128)[1:], None),
+        (changelog_state_key(CONVERSATION, 5), b""),
+        (changelog_state_key(CONVERSATION, 5), state(6)),
+        (changelog_state_key(CONVERSATION, 5), state(conversation_id=bytes(16))),
+        (changelog_state_key(CONVERSATION, 5), state(position=-1)),
+        (changelog_state_key(CONVERSATION, 5), state(remember_days=-1)),
+        (changelog_state_key(CONVERSATION, 5), state(remember_days=36_501)),
+        (changelog_state_key(CONVERSATION, 5), state(forgotten_before=-1)),
+        (changelog_state_key(CONVERSATION, 5), state(fields={"other": {}})),
+        (changelog_ids_key(CONVERSATION, 129), introduced_codec.encode([])),
+        (changelog_ids_key(CONVERSATION, 128), b"\x01"),
+        (changelog_ids_key(CONVERSATION, 128), introduced_codec.encode([(-1, b"a")])),
+        (changelog_ids_key(CONVERSATION, 128), introduced_codec.encode([(100, b"a")])),
+        (changelog_ids_key(CONVERSATION, 128), introduced_codec.encode([(0, bytes(33))])),
+    ],
+)
+def test_an_entry_that_no_worker_wrote_is_undecodable(key: bytes, value: bytes | None) -> None:
+    with pytest.raises(UndecodableError):
+        replay_entry(key, value, nothing)
 
 
 def test_a_tombstone_removes_the_newest_state_and_never_a_newer_one() -> None:
@@ -67,8 +100,7 @@ def test_a_tombstone_removes_the_newest_state_and_never_a_newer_one() -> None:
 
 
 def test_a_state_whose_ids_will_be_forgotten_is_replayed_with_the_day_they_are_due() -> None:
-    state = replace(STATE, remember_days=8, updated_at=3 * DAY_MICROSECONDS + 1)
-    value = state_codec.encode(state)
+    value = state(remember_days=8, updated_at=3 * DAY_MICROSECONDS + 1)
     assert replay_entry(changelog_state_key(CONVERSATION, 5), value, nothing) == {
         state_key(CONVERSATION): local_state(5, value),
         b"d" + (3 + 8 + 2).to_bytes(4) + CONVERSATION: b"",

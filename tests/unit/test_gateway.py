@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from limits.errors import ConfigurationError
+from msgspec.structs import replace
 
 from gateway.auth import authenticate
 from gateway.errors import RefusedError
@@ -25,6 +27,7 @@ from schemas.chatbots import (
     generation_codec,
 )
 from schemas.codec import UndecodableError
+from schemas.positions import MAX_GENERATION
 from tests.unit.fakes import NO_SETTINGS, FakeConsumer, settled
 
 KEY = "ob_live_" + "0123456789abcdef" * 2
@@ -87,6 +90,14 @@ def entry(of: Chatbot) -> tuple[bytes, bytes]:
 )
 def test_prefer(header: str, expected: Preference) -> None:
     assert preference([header], 30) == expected
+
+
+@pytest.mark.parametrize("value", ['\\"', '"', "\\", ",", ";", '"\\', "wait ", "wait=1 "], ids=repr)
+def test_a_hostile_prefer_header_takes_no_long_time(value: str) -> None:
+    begun = time.process_time()
+    for start in ("", '"'):
+        preference([start + value * (64 * 1024 // len(value))], 30)
+    assert time.process_time() - begun < 1
 
 
 def test_several_prefer_headers_are_one() -> None:
@@ -232,6 +243,22 @@ async def test_a_rate_may_be_off(default: str, settings: ChatbotSettings) -> Non
         await limits.take(chatbot(settings=settings))
 
 
+async def test_a_rate_that_cannot_be_read_is_the_default() -> None:
+    unreadable = chatbot(settings=ChatbotSettings(rate_limit="often"))
+    for _ in range(3):
+        await RateLimits("async+memory://", OFF).take(unreadable)
+    limits = RateLimits("async+memory://", "1/hour")
+    await limits.take(unreadable)
+    with pytest.raises(RefusedError):
+        await limits.take(unreadable)
+
+
+def test_a_rate_of_a_window_beyond_doubles_is_undecodable() -> None:
+    rate = ChatbotSettings(rate_limit=f"1/{'9' * 400} hour")
+    with pytest.raises(UndecodableError):
+        chatbot_codec.decode(chatbot_codec.encode(chatbot(settings=rate)))
+
+
 def test_a_rotated_key_stops_at_once() -> None:
     registry = Registry()
     registry.apply(*entry(chatbot()))
@@ -276,6 +303,27 @@ def test_the_newest_generation_counts() -> None:
         registry.apply(GENERATION_KEY, generation_codec.encode(Generation(generation)))
     assert registry.generation == 2
     assert registry.chatbots() == []
+
+
+@pytest.mark.parametrize(
+    "key", [b"", b"x", bytes(16), UUID(int=2).bytes, UUID(int=1).bytes + b"\0"]
+)
+def test_a_chatbot_under_a_key_that_is_not_its_id_is_undecodable(key: bytes) -> None:
+    registry = Registry()
+    with pytest.raises(UndecodableError):
+        registry.apply(key, chatbot_codec.encode(chatbot()))
+    with pytest.raises(UndecodableError):
+        registry.apply(key, chatbot_codec.encode(replace(chatbot(), id="no UUID")))
+    assert registry.chatbots() == []
+
+
+@pytest.mark.parametrize("number", [-1, MAX_GENERATION + 1])
+def test_a_generation_that_positions_cannot_hold_is_undecodable(number: int) -> None:
+    registry = Registry()
+    registry.apply(GENERATION_KEY, generation_codec.encode(Generation(2)))
+    with pytest.raises(UndecodableError):
+        registry.apply(GENERATION_KEY, generation_codec.encode(Generation(number)))
+    assert registry.generation == 2
 
 
 async def test_the_registry_follows_its_topic_past_what_cannot_be_read() -> None:

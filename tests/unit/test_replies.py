@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway import replies
-from gateway.replies import Replies, read_replies
+from gateway.replies import Replies, Results, read_replies, result_at
 from schemas.records import CaptureResult, RepliesRecord, replies_codec
 from tests.unit.fakes import LONG_SECONDS, FakeConsumer, settled
 
@@ -109,9 +109,24 @@ async def test_replies_are_kept_at_least_as_long_as_the_default_wait() -> None:
     assert first.soon.done()
 
 
+@pytest.mark.parametrize(
+    ("reply", "index", "expected"),
+    [
+        (None, 0, None),
+        ([], 0, None),
+        ([CaptureResult(1)], 0, CaptureResult(1)),
+        ([CaptureResult(1)], 1, None),
+    ],
+)
+def test_a_reply_that_lacks_a_capture_says_nothing_of_it(
+    reply: Results | None, index: int, expected: CaptureResult | None
+) -> None:
+    assert result_at(reply, index) == expected
+
+
 async def test_an_undecodable_reply_is_passed_over() -> None:
     received: list[RepliesRecord] = []
-    values = [b"\xffnot a reply", replies_codec.encode(reply(3))]
+    values = [b"\xffnot a reply", None, replies_codec.encode(reply(3))]
     records = [SimpleNamespace(value=value, offset=at) for at, value in enumerate(values)]
     consumer = FakeConsumer([{}, {"a partition": records}])
     reading = asyncio.create_task(read_replies(consumer, received.append))

@@ -9,9 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, DataError, OperationalError
+from msgspec.structs import replace
 from tenacity import wait_none
 
+from schemas import topics
 from schemas.codec import UndecodableError
+from schemas.dead_letters import Source
 from schemas.records import (
     Change,
     ConversationState,
@@ -27,9 +30,10 @@ from sinks.rows import (
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
+    Rejected,
     RowBatch,
 )
-from sinks.writer import ClickHouseWriter, Rejected
+from sinks.writer import ClickHouseWriter
 
 CHATBOT = b"\1" * 16
 CANNOT_PARSE_TEXT, UNKNOWN_TABLE, TOO_MANY_PARTS, VIOLATED_CONSTRAINT = 6, 60, 252, 469
@@ -138,25 +142,51 @@ def test_a_batch_holds_every_message_and_the_newest_state_of_each_conversation()
     assert batch.rows == 6
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"",
-        b"\xff",
-        record((state(), messages("a")))[:-1],
-        messages_codec.encode(
-            [
-                Change(b"a", msgspec.Raw(encode(state())), msgspec.Raw(encode(messages("a")))),
-                Change(b"b", msgspec.Raw(encode(state())), msgspec.Raw(encode("no messages"))),
-            ]
-        ),
-    ],
-)
+@pytest.mark.parametrize("value", [b"", b"\xff", record((state(), messages("a")))[:-1]])
 def test_of_an_undecodable_record_no_row_is_added(value: bytes) -> None:
     batch = batch_of(record((state(), messages("a"))))
     with pytest.raises(UndecodableError):
         batch.add(value, 0, 1)
     assert batch.rows == 2
+
+
+NOT_A_MEMBER = "x" * 100
+
+
+@pytest.mark.parametrize(
+    ("part", "new"),
+    [
+        (encode(state()), encode("no messages")),
+        (encode("no state"), encode([])),
+        (encode(replace(state(), chatbot_id=b"short")), encode([])),
+        (encode(replace(state(), revision=-1)), encode([])),
+        (encode(replace(state(), created_at=-1)), encode([])),
+        (encode(state()), encode([replace(messages("a")[0], received_at=2**63)])),
+        (encode(state()), encode([replace(messages("a")[0], position=-1)])),
+        (encode(state(fields={"user": {"id": 5}})), encode([])),
+        (encode(state(fields={"user": {"mrr": "much"}})), encode([])),
+        (encode(state(fields={"session": {"device": ["phone"]}})), encode([])),
+        (encode(state(fields={"user": {"createdAt": NOT_A_MEMBER}})), encode([])),
+        (encode(state(fields={"user": {"createdAt": "0001-01-01"}})), encode([])),
+        (encode(state(fields={"custom": {"a": msgspec.msgpack.Ext(5, b"")}})), encode([])),
+        (encode(state(fields={"user": {"a": {None: 1}}})), encode([])),
+    ],
+)
+def test_a_change_that_columns_cannot_hold_takes_no_other_along(part: bytes, new: bytes) -> None:
+    good = record((state(), messages("a"))), record((state(number=3), messages("b")))
+    (first,), (last,) = map(messages_codec.decode, good)
+    bad = Change((2).to_bytes(16), msgspec.Raw(part), msgspec.Raw(new))
+    batch = RowBatch()
+    (rejected,) = batch.add(messages_codec.encode([first, bad, last]), 4, 5)
+    assert [row.values[5] for row in batch.messages] == ["a", "b"]
+    assert len(batch.conversations) == 2
+    # The first change has the rows 0 and 1, so the bad one's is 2, and the last one's 3 and 4.
+    assert rejected.letter.reason == "undecodable_output"
+    assert rejected.letter.source == Source(topics.MESSAGES, 4, 5, 2)
+    assert [row.origin.first_row for row in batch.messages] == [0, 3]
+    assert rejected.value == messages_codec.encode([bad])
+    assert rejected.letter.detail
+    assert NOT_A_MEMBER not in rejected.letter.detail
 
 
 class FakeClient:
@@ -198,8 +228,10 @@ class FakeClient:
         *,
         column_names: Sequence[str],
         column_oriented: bool,
+        settings: dict[str, Any],
     ) -> None:
         assert column_oriented
+        assert settings == {"max_partitions_per_insert_block": 0}
         assert len(data) == len(column_names)
         rows = list(zip(*data, strict=True))
         self.inserts.append((table, len(rows)))
@@ -258,10 +290,11 @@ async def test_one_poison_row_among_a_thousand_is_found_and_all_others_are_writt
     (rejected,) = await ClickHouseWriter(client).write(batch)
 
     assert isinstance(rejected, Rejected)
-    assert type(error).__name__ in rejected.detail
-    assert "\n" not in rejected.detail
+    assert rejected.letter.reason == "rejected_row"
+    assert type(error).__name__ in rejected.letter.detail
+    assert "\n" not in rejected.letter.detail
     # The conversation's row is 0, the first message's 1.
-    assert (rejected.partition, rejected.offset, rejected.row) == (7, 0, 618)
+    assert rejected.letter.source == Source(topics.MESSAGES, 7, 0, 618)
     again = batch_of(rejected.value)
     assert [row.values for row in again.messages] == [batch.messages[617].values]
     assert conversation_row(again) == conversation_row(batch)
@@ -276,7 +309,9 @@ async def test_several_poison_rows_are_all_found(client: FakeClient) -> None:
     rejected = await ClickHouseWriter(client).write(
         batch_of(record((state(), messages(*contents))))
     )
-    assert [(each.offset, each.row) for each in rejected] == [(0, 1), (0, 2), (0, 64), (0, 100)]
+    assert [each.letter.source for each in rejected] == [
+        Source(topics.MESSAGES, 7, 0, row) for row in (1, 2, 64, 100)
+    ]
     assert len(client.stored[MESSAGE_TABLE]) == 96
 
 
@@ -286,7 +321,7 @@ async def test_a_rejected_conversation_is_a_record_without_messages(client: Fake
         record((state(), messages("a"))), record((state(2, fields, number=2), messages("b", "c")))
     )
     (rejected,) = await ClickHouseWriter(client).write(batch)
-    assert (rejected.offset, rejected.row) == (1, 0)
+    assert rejected.letter.source == Source(topics.MESSAGES, 7, 1, 0)
     again = batch_of(rejected.value)
     assert again.messages == []
     assert conversation_row(again, 2) == conversation_row(batch, 2)
@@ -301,8 +336,8 @@ async def test_a_rejected_row_quotes_no_content_in_its_detail(client: FakeClient
     (rejected,) = await ClickHouseWriter(client).write(
         batch_of(record((state(), messages(POISON))))
     )
-    assert "`short`" in rejected.detail
-    assert "secret" not in rejected.detail
+    assert "`short`" in rejected.letter.detail
+    assert "secret" not in rejected.letter.detail
 
 
 @pytest.mark.parametrize(
@@ -329,7 +364,7 @@ async def test_an_error_in_the_middle_of_halving_is_retried_with_that_half(
     client.failing = [client.poison, OperationalError("away")]
     batch = batch_of(record((state(), messages("a", "b", POISON, "d"))))
     (rejected,) = await ClickHouseWriter(client).write(batch)
-    assert rejected.row == 3
+    assert rejected.letter.source.index == 3
     assert [size for _, size in client.inserts] == [4, 2, 2, 2, 1, 1, 1]
 
 

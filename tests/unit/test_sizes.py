@@ -7,6 +7,7 @@ import pytest
 from gateway.decode import captured_of, decode_capture
 from schemas import sizes, topics
 from schemas.capture import MAX_ID_CHARACTERS, MAX_MESSAGES
+from schemas.codec import UndecodableError
 from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
 from schemas.records import (
     AnalysisItem,
@@ -18,6 +19,8 @@ from schemas.records import (
     analysis_codec,
     captures_codec,
     decode_captured,
+    decode_captures,
+    decode_new_messages,
     encode,
     messages_codec,
     replies_codec,
@@ -105,17 +108,38 @@ def test_a_record_of_captures_is_within_its_limit() -> None:
 
 
 def test_what_one_record_makes_of_one_conversation_is_within_the_limit_of_an_output() -> None:
-    content = "x" * (sizes.CAPTURE - 5 * sizes.KIB)
+    content = "x" * (sizes.CAPTURE - sizes.FIELDS - 5 * sizes.KIB)
     messages = [CapturedMessage(f"last-{at}", "user", "", 1, True) for at in range(99)]
     messages.append(CapturedMessage("last", "assistant", content, 1, True))
     fields = {"custom": {"a": "x" * (sizes.FIELDS - 100)}}
     last = encode(Captured(bytes(16), bytes(16), "c" * 255, 1 << 50, True, messages, fields))
-    assert sizes.CAPTURE < len(last) < sizes.CAPTURE + sizes.FIELDS
+    assert sizes.CAPTURE - 5 * sizes.KIB < len(last) <= sizes.CAPTURE
     done = applied(full_record(last))
     (change,), (item,) = done.messages, done.analysis
     assert len(messages_codec.encode([change])) <= sizes.OUTPUT_RECORD
     assert len(analysis_codec.encode([item])) <= sizes.OUTPUT_RECORD
     assert all(value is None or len(value) < sizes.CHANGELOG_BATCH for _, value in done.changelog)
+
+
+def test_what_a_foreign_record_makes_of_one_conversation_is_split() -> None:
+    frames = [small_frame(number) for number in range(MAX_CAPTURES_PER_RECORD // 2)]
+    done = applied(frames)
+    assert sum(len(change.messages) for change in done.messages) > sizes.OUTPUT_RECORD
+    for batch in batches(done.messages, lambda change: len(change.state) + len(change.messages)):
+        assert len(messages_codec.encode(batch)) <= sizes.OUTPUT_RECORD
+    for of_items in batches(done.analysis, lambda item: len(item.messages)):
+        assert len(analysis_codec.encode(of_items)) <= sizes.OUTPUT_RECORD
+    found = [decode_new_messages(change.messages) for change in done.messages]
+    assert sum(map(len, found)) == len(frames) * MAX_MESSAGES
+    assert len(found) > 1
+    assert {bytes(change.state) for change in done.messages} == {bytes(done.messages[0].state)}
+
+
+def test_what_no_gateway_sends_is_undecodable_for_its_size() -> None:
+    with pytest.raises(UndecodableError, match="bytes"):
+        decode_captured(bytes(sizes.CAPTURE + 1))
+    with pytest.raises(UndecodableError, match="bytes"):
+        decode_captures(bytes(sizes.CAPTURES_RECORD + 1))
 
 
 def test_outputs_of_many_small_conversations_are_within_the_limit_too() -> None:
