@@ -95,10 +95,11 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
 
-def _conversations(app: WorkerApp, _settings: Settings, producer: Any, partitions: int) -> None:
+def _conversations(app: WorkerApp, settings: Settings, producer: Any, partitions: int) -> None:
     table = ConversationsTable(
         app,
         exit_now,
+        settings.table_cache_mebibytes * sizes.MIB,
         name=topics.CONVERSATIONS_TABLE,
         partitions=partitions,
         beacon=app.tables.beacon,
