@@ -32,7 +32,8 @@ ReceivedAt = Annotated[int, Meta(ge=0, le=LAST_INSTANT)]
 RememberDays = Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)]
 """How long message ids are remembered after a conversation's last change; 0 is for ever."""
 Id = Annotated[str, Meta(max_length=MAX_ID_CHARACTERS)]
-Number = Annotated[int, Meta(ge=0, le=2**62)]
+MOST_COUNTED = 2**62
+Number = Annotated[int, Meta(ge=0, le=MOST_COUNTED)]
 """What is counted up, and must still fit into 64 bits then."""
 Position = Annotated[int, Meta(ge=0)]
 

@@ -25,7 +25,7 @@ from msgspec import Meta
 from schemas.capture import MAX_MESSAGES
 from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MESSAGE_BITS, POSITION_BYTES
-from schemas.records import ConversationState, check_fields
+from schemas.records import MOST_COUNTED, ConversationState, check_fields
 from streams.forgetting import due_day
 
 STATE, IDS, MESSAGE, DUE = b"s", b"i", b"m", b"d"
@@ -147,6 +147,9 @@ def _replay_state(
     check_fields(state.fields)
     if (state.conversation_id, state.revision) != (conversation_id, revision):
         raise UndecodableError("the state is not the one that its key names")
+    if max(state.revision, state.message_count) > MOST_COUNTED // 2:
+        # Counted up, it would be undecodable to who reads the worker's outputs.
+        raise UndecodableError("the state's counts have no room to grow")
     changes: dict[bytes, bytes | None] = {key: local_state(revision, value)}
     if state.remember_days:
         changes[due_key(state)] = b""

@@ -77,6 +77,8 @@ def test_a_state_replaces_an_older_one_and_never_a_newer_one() -> None:
         (changelog_state_key(CONVERSATION, 5), state(6)),
         (changelog_state_key(CONVERSATION, 5), state(conversation_id=bytes(16))),
         (changelog_state_key(CONVERSATION, 5), state(position=-1)),
+        (changelog_state_key(CONVERSATION, 5), state(message_count=2**62)),
+        (changelog_state_key(CONVERSATION, 2**62), state(2**62)),
         (changelog_state_key(CONVERSATION, 5), state(remember_days=-1)),
         (changelog_state_key(CONVERSATION, 5), state(remember_days=36_501)),
         (changelog_state_key(CONVERSATION, 5), state(forgotten_before=-1)),
