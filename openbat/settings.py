@@ -101,6 +101,10 @@ class Settings(Struct, frozen=True):
         Annotated[int, Meta(ge=0, le=8)],
         Meta(description="Conversations workers that keep a copy of each partition's table."),
     ] = 0
+    table_cache_mebibytes: Annotated[
+        Annotated[int, Meta(ge=16, le=65536)],
+        Meta(description="What a conversations worker keeps of its table in memory, in MiB."),
+    ] = 128
     reply_timeout_seconds: Annotated[
         Seconds, Meta(description="How long a gateway waits for the exact count.")
     ] = 1.0

@@ -133,11 +133,12 @@ def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None
 
 
 async def _conversations(
-    app: WorkerApp, _settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
+    app: WorkerApp, settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
 ) -> None:
     table = ConversationsTable(
         app,
         exit_now,
+        settings.table_cache_mebibytes * sizes.MIB,
         name=topics.CONVERSATIONS_TABLE,
         partitions=partitions,
         beacon=app.tables.beacon,

@@ -13,8 +13,6 @@ from faust.stores.rocksdb import Store
 
 from streams.entries import replay_entry
 
-BLOCK_CACHE_BYTES = 128 * 1024 * 1024
-WRITE_BUFFERS_BYTES = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 MAX_WAL_BYTES = 64 * 1024 * 1024
 MAX_OPEN_FILES = 256
@@ -27,11 +25,15 @@ class ConversationStore(Store):  # type: ignore[misc]
     """RocksDB with a memory cap that all partitions of a worker share.
 
     RocksDB's defaults, as Faust sets them, take gigabytes per partition.
+
+    Args:
+        cache_bytes: for blocks and for what is not written to files yet, half of it at most.
+
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, cache_bytes: int, **kwargs: Any) -> None:
         super().__init__(*args, driver="rocksdict", **kwargs)
-        cache = rocksdict.Cache(BLOCK_CACHE_BYTES)
+        cache = rocksdict.Cache(cache_bytes)
         table = rocksdict.BlockBasedOptions()
         table.set_block_cache(cache)
         table.set_bloom_filter(BLOOM_BITS_PER_KEY, block_based=False)
@@ -43,7 +45,7 @@ class ConversationStore(Store):  # type: ignore[misc]
         options.set_compression_type(rocksdict.DBCompressionType.lz4())
         options.set_write_buffer_manager(
             rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
-                WRITE_BUFFERS_BYTES, False, cache
+                cache_bytes // 2, False, cache
             )
         )
         options.set_write_buffer_size(WRITE_BUFFER_BYTES)

@@ -26,8 +26,13 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
     """Entries by partition: read through `read`, staged by `stage`, made durable by `commit`."""
 
     def __init__(
-        self, app: faust.App, on_failure: Callable[[BaseException], None], **kwargs: Any
+        self,
+        app: faust.App,
+        on_failure: Callable[[BaseException], None],
+        cache_bytes: int,
+        **kwargs: Any,
     ) -> None:
+        self._cache_bytes = cache_bytes
         super().__init__(app, key_type=bytes, value_type=bytes, **kwargs)
         self._on_failure = on_failure
         self._staged: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
@@ -37,6 +42,7 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
         return ConversationStore(
             "rocksdb://", self.app, self, table_name=self.name, key_type=bytes,
             key_serializer="raw", value_serializer="raw", value_type=bytes,
+            cache_bytes=self._cache_bytes,
         )  # fmt: skip
 
     def read(self, partition: int, keys: list[bytes]) -> dict[bytes, bytes]:

@@ -39,10 +39,13 @@ def report(request: pytest.FixtureRequest) -> Report:
     return reports.setdefault(name, Report(name, f"make {name}"))
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.getoption("--full"):
-        for report in session.config.stash.get(REPORT, {}).values():
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.getoption("--full"):
+        for report in config.stash.get(REPORT, {}).values():
             report.write()
+            terminalreporter.write(f"\n{report.table()}")
 
 
 @pytest.fixture(scope="session")

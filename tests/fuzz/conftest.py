@@ -1,8 +1,10 @@
 """A stack of its own, and how hard is tried: a minute in all, or half an hour with --full."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.conftest import REPORT
@@ -18,6 +20,15 @@ WANTED = 100_000
 """Cases of a full run."""
 
 Effort = Callable[[int, int], settings]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_logs() -> Iterator[None]:
+    """Keep quiet of the many dead letters: progress would drown in them."""
+    only = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=only)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

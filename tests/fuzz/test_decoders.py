@@ -14,7 +14,7 @@ from tests.fuzz.mutations import foreign, mutated
 from tests.fuzz.targets import TARGETS
 from tests.report import Report
 
-SHORT, LONG = 150, 7_500
+SHORT, LONG = 120, 7_000
 
 KEPT = [
     pytest.param(name, entry.data, id=f"{name}: {entry.why}")

@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import socket
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -17,19 +16,19 @@ from schemas import sizes
 from tests.contract.client import CAPTURE
 from tests.fuzz.conftest import TIMEOUT_SECONDS
 from tests.fuzz.neighbours import Neighbours
+from tests.fuzz.watch import Watch, report_percentiles
 from tests.report import Report
 from tests.stack import Stack, wait_until
 
 IDLE, IDLE_SHORT, IDLE_MINIMUM = 10_000, 2_000, 1_000
 OTHER_FILES = 500
 """That this process has open beside its idle connections."""
-P99_SECONDS = 1.0
 SLACK_SECONDS = 3.0
 TRICKLE_SECONDS = 0.25
 BYTES_PER_CONNECTION = 64 * sizes.KIB
 FLOOD_BYTES = 128 * sizes.MIB
 """What the gateway may grow by, however many slow clients or headers there are."""
-QUIET_CAPTURES = 200
+CAPTURES = 100
 
 HEAD = b"POST " + CAPTURE.encode() + b" HTTP/1.1\r\nHost: x\r\nA: "
 RESET = "reset"
@@ -43,64 +42,12 @@ FLOODS = [
 """What, what it opens with and goes on with, and the status that it must end with."""
 
 
-class Watch:
-    """The gateway while it is pressed: how a good client fares, what memory it takes."""
-
-    def __init__(self, stack: Stack, report: Report, what: str) -> None:
-        self._stack = stack
-        self._report = report
-        self._what = what
-        (self._pid,) = stack.pids("gateway")
-        with Neighbours(stack) as quiet:
-            wait_until(lambda: quiet.posted >= QUIET_CAPTURES, 60, "a good client alone")
-        self._add("before", quiet)
-        self._before = self._resident_bytes()
-        self._most = 0
-
-    def look(self) -> None:
-        """Remember how much memory the gateway takes, where it is the most so far."""
-        self._most = max(self._most, self._resident_bytes())
-
-    @contextlib.contextmanager
-    def pressed(self) -> Iterator[Neighbours]:
-        """Have a good client post meanwhile."""
-        with Neighbours(self._stack) as meanwhile:
-            yield meanwhile
-        self.look()
-        self._add("meanwhile", meanwhile, bound=True)
-        meanwhile.assert_all_is_there(self._report, self._what)
-        assert meanwhile.percentile(0.99) < P99_SECONDS
-
-    def assert_grown_by_at_most(self, limit_bytes: int) -> None:
-        grown = max(0, self._most - self._before)
-        self._report.add(
-            f"{self._what}: growth of the gateway's memory",
-            round(grown / sizes.MIB, 1),
-            "MiB",
-            bound=f"at most {limit_bytes / sizes.MIB:.0f} MiB",
-            holds=grown <= limit_bytes,
-        )
-        assert grown <= limit_bytes
-
-    def _add(self, when: str, clients: Neighbours, *, bound: bool = False) -> None:
-        for share in (0.5, 0.99):
-            found = clients.percentile(share)
-            self._report.add(
-                f"{self._what}: a good client's p{share * 100:.0f} {when}",
-                round(found * 1000, 1),
-                "ms",
-                bound=f"under {P99_SECONDS * 1000:.0f} ms" if bound else "",
-                holds=found < P99_SECONDS,
-            )
-
-    def _resident_bytes(self) -> int:
-        found = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self._pid)],  # noqa: S607
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return int(found.stdout) * sizes.KIB
+@pytest.fixture(scope="module", autouse=True)
+def _alone(hostile: Stack, report: Report) -> None:
+    """Report how a good client fares while nobody presses the gateway, to compare with."""
+    with Neighbours(hostile) as alone:
+        wait_until(lambda: alone.posted >= CAPTURES, 60, "a good client alone")
+    report_percentiles(report, "nobody else", alone)
 
 
 @pytest.mark.timeout(600)
@@ -123,7 +70,7 @@ def test_idle_connections(hostile: Stack, report: Report, full: bool) -> None:
             for _ in range(count)
         ]
         opened = meanwhile.posted
-        wait_until(lambda: meanwhile.posted >= opened + QUIET_CAPTURES, 60, "a good client")
+        wait_until(lambda: meanwhile.posted >= opened + CAPTURES, 60, "a good client")
         watch.look()
         for connection in idle[:: count // 20]:
             connection.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -192,7 +139,9 @@ async def test_slow_headers_and_bodies(hostile: Stack, report: Report, full: boo
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("what", "opening", "more", "status"), FLOODS)
+@pytest.mark.parametrize(
+    ("what", "opening", "more", "status"), FLOODS, ids=[flood[0] for flood in FLOODS]
+)
 async def test_floods(
     hostile: Stack, report: Report, full: bool, what: str, opening: bytes, more: bytes, status: str
 ) -> None:
@@ -204,7 +153,7 @@ async def test_floods(
 
     what = f"floods of {what}"
     watch = await asyncio.to_thread(Watch, hostile, report, what)
-    await _press(watch, press, 45 if full else 2)
+    await _press(watch, press, 45 if full else 1)
     report.add(
         f"{what}: how they ended",
         ", ".join(f"{count} x {ending}" for ending, count in statuses.items()),

@@ -452,7 +452,7 @@ def test_a_topic_of_the_earlier_release_works_and_workers_count_letters(tmp_path
 
 async def _make_as_before(connection: Connection) -> None:
     """Make dead-letters as the first release did."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=connection)
+    admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
     try:
         config = {"cleanup.policy": "delete", "max.message.bytes": str(sizes.DEAD_LETTERS_TOPIC)}

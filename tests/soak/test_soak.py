@@ -17,6 +17,8 @@ FULL_SECONDS, SHORT_SECONDS = 1200, 12
 SAMPLE_SECONDS = {True: 5.0, False: 1.0}
 OURS = ("gateway", "conversations", "clickhouse")
 GROWTH, GROWTH_BYTES = 0.10, 32 * MIB
+CACHE_MIB = 16
+"""Small, so that it is full soon: until then a worker grows with its table."""
 SHORT_GROWTH_BYTES = 128 * MIB
 """In seconds the caches are still filling: only what would never end shows."""
 
@@ -24,7 +26,7 @@ SHORT_GROWTH_BYTES = 128 * MIB
 @pytest.mark.timeout(1800)
 def test_memory_is_flat_at_saturation(full: bool, report: Report, tmp_path: Path) -> None:
     seconds = FULL_SECONDS if full else SHORT_SECONDS
-    with local_stack(tmp_path / "stack") as stack:
+    with local_stack(tmp_path / "stack", OPENBAT_TABLE_CACHE_MEBIBYTES=f"{CACHE_MIB}") as stack:
         memory = Memory(stack)
         state = stack.state
         arguments = [

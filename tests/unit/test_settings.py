@@ -49,6 +49,8 @@ def test_what_is_set_is_read_in_its_type() -> None:
         ("PARTITIONS", "0"),
         ("PARTITIONS", "eight"),
         ("REPLICATION_FACTOR", "10"),
+        ("STANDBY_REPLICAS", "9"),
+        ("TABLE_CACHE_MEBIBYTES", "15"),
         ("REPLY_TIMEOUT_SECONDS", "0"),
         ("REPLY_TIMEOUT_SECONDS", "nan"),
         ("PRODUCE_TIMEOUT_SECONDS", "inf"),

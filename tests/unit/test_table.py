@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import faust.types
 import pytest
 
-from schemas import topics
+from schemas import sizes, topics
 from schemas.codec import UndecodableError
 from streams.app import make_app
 from streams.entries import changelog_ids_key, introduced_codec, message_prefix
@@ -29,6 +29,7 @@ def open_table(
     table = ConversationsTable(
         app,
         on_failure,
+        16 * sizes.MIB,
         name=topics.CONVERSATIONS_TABLE,
         partitions=2,
         beacon=app.tables.beacon,
