@@ -26,10 +26,11 @@ class Proxy:
         self._bytes_per_second = float("inf")
         self._is_silent = False
         self._links: set[_Link] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, HOST)
+        self._server = await asyncio.start_server(self._take, HOST)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -42,7 +43,7 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.reset()
-        await self._server.wait_closed()
+        await asyncio.gather(*self._serving)
 
     def slow(self, delay_seconds: float, bytes_per_second: float) -> None:
         """Let everything take longer from now on, each way."""
@@ -68,6 +69,11 @@ class Proxy:
         """Be a good network again, for all but the dead connections."""
         self.slow(0.0, float("inf"))
         self._is_silent = False
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer)

@@ -53,8 +53,8 @@ async def test_without_kafka_captures_are_refused_and_none_is_lost(
                 "ms",
             ),
             at_most(
-                f"{title}: slowest 503 once the time-out has passed",
-                quantile(at_once, 1.0),
+                f"{title}: p99 of 503 once the time-out has passed",
+                quantile(at_once, 0.99),
                 1000 * LATE_SECONDS,
                 "ms",
             ),

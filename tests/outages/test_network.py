@@ -54,7 +54,7 @@ async def test_over_a_slow_network_all_is_exact(rig: Rig, full: bool, report: Re
 
 async def silent(rig: Rig, report: Report, links: tuple[str, ...], seconds: float) -> None:
     """Let links be silent, heal them, and judge what came of it."""
-    label = f"silent-{'-'.join(links)}"
+    label = f"silent-{'+'.join(links)}-{seconds:g}s"
     async with rig.load(label, clients=32) as load:
         await load.exact_everywhere(time.monotonic(), 30)
         for link in links:
