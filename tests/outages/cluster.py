@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from openbat.chatbots import create, new_key
 from openbat.connection import Connection
@@ -55,12 +56,14 @@ class Cluster:
                 await asyncio.sleep(0.2)
 
     async def _is_in_sync(self) -> bool:
-        async with admin(self.connection) as client:
-            return all(
-                len(partition["isr"]) == BROKERS
-                for topic in await client.describe_topics()
-                for partition in topic["partitions"]
-            )
+        try:
+            async with admin(self.connection) as client:
+                found = await client.describe_topics()
+        except KafkaError:  # a broker that has just come back takes no connection yet
+            return False
+        return all(
+            len(partition["isr"]) == BROKERS for topic in found for partition in topic["partitions"]
+        )
 
 
 @contextlib.asynccontextmanager
