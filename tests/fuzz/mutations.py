@@ -1,7 +1,7 @@
 """Bytes that almost are what they should be."""
 
 import copy
-from collections.abc import Sequence
+import random
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,30 +43,31 @@ FOREIGN: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@st.composite
-def mutated(draw: DrawFn, seeds: st.SearchStrategy[bytes]) -> bytes:
-    """Return one of the seeds after a few changes."""
-    data = draw(seeds)
-    for _ in range(draw(st.integers(1, 4))):
-        at, to = sorted((draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))))
-        kind = draw(st.integers(0, 6))
+def damaged(data: bytes, other: bytes, dice: random.Random) -> bytes:
+    """Return bytes after a few changes; a part of others may be put in."""
+    for _ in range(dice.randint(1, 4)):
+        at, to = sorted(dice.randint(0, len(data)) for _ in range(2))
+        changed = b""
+        kind = dice.randint(0, 6)
         if kind == 0:
-            changed = draw(st.binary(max_size=4))
+            changed = dice.randbytes(dice.randint(0, 4))
         elif kind == 1:
-            changed = draw(st.sampled_from(INTERESTING))
+            changed = dice.choice(INTERESTING)
         elif kind == 2:
             changed = data[at:to] * 2
         elif kind == 3:
-            other = draw(seeds)
-            changed = other[draw(st.integers(0, len(other))) :]
+            changed = other[dice.randint(0, len(other)) :]
         elif kind == 4 and at < len(data):
-            changed, to = bytes([data[at] ^ (1 << draw(st.integers(0, 7)))]), at + 1
-        elif kind == 5 and at < len(data):
-            changed, to = draw(st.binary(min_size=1, max_size=1)), at + 1
-        else:
-            changed = b""
+            changed, to = bytes([data[at] ^ (1 << dice.randint(0, 7))]), at + 1
+        elif kind == 5:
+            changed, to = dice.randbytes(1), at + 1
         data = data[:at] + changed + data[to:]
     return data
+
+
+def mutated(seeds: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Return one of the seeds after a few changes."""
+    return st.builds(damaged, seeds, seeds, st.randoms(use_true_random=True))
 
 
 @st.composite
@@ -87,7 +88,3 @@ def foreign(draw: DrawFn, seeds: st.SearchStrategy[bytes], version: bytes = b"\1
         else:
             container[key] = draw(FOREIGN)
     return version + msgspec.msgpack.encode(root[0])
-
-
-def one_of(found: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    return st.sampled_from(list(found))

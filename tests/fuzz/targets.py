@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from msgspec.structs import replace
 
 from gateway.capture import LEFT_OUT
 from gateway.decode import captured_of, decode_capture
@@ -243,6 +244,15 @@ def _of(name: str) -> SearchStrategy[bytes]:
     return st.just(written) | values.map(lambda value: codec.encode(value)[1:])
 
 
+def _chatbots() -> SearchStrategy[bytes]:
+    """Return chatbots whose ids are UUIDs, as their keys have to be."""
+    return st.builds(
+        lambda chatbot, found: chatbot_codec.encode(replace(chatbot, id=str(found)))[1:],
+        FORMATS["chatbots"].values,
+        st.uuids(),
+    )
+
+
 def _entries() -> SearchStrategy[bytes]:
     """Return changelog entries: the key's length, the key, the value."""
     states = FORMATS["states"].values.map(
@@ -267,7 +277,7 @@ TARGETS = {
     "replies": Target(replies, _of("replies")),
     "messages": Target(messages, _of("messages")),
     "analysis": Target(analysis, _of("analysis")),
-    "chatbots": Target(chatbots, _of("chatbots")),
+    "chatbots": Target(chatbots, _of("chatbots") | _chatbots()),
     "generation": Target(generation, _of("generation")),
     "changelog": Target(changelog, _entries(), version=b""),
     "dead-letters": Target(dead_letters, _of("captures")),

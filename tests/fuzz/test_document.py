@@ -16,7 +16,7 @@ from tests.report import Report
 from tests.stack import Stack
 
 DOCUMENT = "document"
-SHORT, LONG = 60, 5_000
+SHORT, LONG = 40, 1_000
 
 POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 OPERATIONS = [

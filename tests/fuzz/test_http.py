@@ -15,7 +15,7 @@ from tests.fuzz.wire import assert_in_shape, exchange
 from tests.report import Report
 from tests.stack import Stack
 
-SHORT, LONG = 300, 30_000
+SHORT, LONG = 300, 25_000
 HTTP = "http"
 KEY = b"KEY"
 """Stands in the corpus for the key of the stack that is running."""

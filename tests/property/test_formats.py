@@ -32,7 +32,7 @@ from tests.property.strategies import LONG, ROLES, json_values
 numbers = st.integers(0, 2**63 - 1)
 sent = st.integers(FIRST_INSTANT, LAST_INSTANT)
 received = st.integers(0, LAST_INSTANT)
-counts = st.integers(0, 2**62)
+counts = st.integers(0, 2**61)
 days = st.integers(0, chatbots.MAX_REMEMBER_DAYS)
 positions = st.integers(0, 2**64 - 1)
 texts = st.text(max_size=10)
