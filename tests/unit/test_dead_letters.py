@@ -318,14 +318,14 @@ def test_the_rest_is_shown_as_hex_and_no_value_without_end() -> None:
 
 
 def test_what_is_shown_can_not_command_a_terminal() -> None:
-    secret = "a\x1b]0;title\x07\x9bH\u202eb"
+    hostile = "a\x1b]0;title\x07\x9bH\u202eb"
     frame = encode(
         Captured(
-            bytes(16), bytes(16), secret, 1, True, [CapturedMessage("m", "user", "", 1, True)], {}
+            bytes(16), bytes(16), hostile, 1, True, [CapturedMessage("m", "user", "", 1, True)], {}
         )
     )
     text = shown(frame)
-    assert json.loads(text)["external_id"] == secret
+    assert json.loads(text)["external_id"] == hostile
     assert all(character.isprintable() or character == "\n" for character in text)
 
 
