@@ -37,6 +37,10 @@ _DAY_BYTES = 4
 Index = Annotated[int, Meta(ge=0, lt=MAX_MESSAGES)]
 IdPart = Annotated[bytes, Meta(max_length=_LONGEST_WHOLE_ID_BYTES)]
 
+MOST_REPLAYED = MOST_COUNTED // 2
+"""What a recovered state's counts may be: more, counted up, may be undecodable to who reads the
+worker's outputs. No chatbot gets there; a damaged entry may."""
+
 state_codec = Codec(ConversationState, version=1)
 introduced_codec = Codec(list[tuple[Index, IdPart]], version=1)
 """Pairs of a message's index in its capture and the id part of its local key."""
@@ -147,8 +151,7 @@ def _replay_state(
     check_fields(state.fields)
     if (state.conversation_id, state.revision) != (conversation_id, revision):
         raise UndecodableError("the state is not the one that its key names")
-    if max(state.revision, state.message_count) > MOST_COUNTED // 2:
-        # Counted up, it would be undecodable to who reads the worker's outputs.
+    if max(state.revision, state.message_count) > MOST_REPLAYED:
         raise UndecodableError("the state's counts have no room to grow")
     changes: dict[bytes, bytes | None] = {key: local_state(revision, value)}
     if state.remember_days:
