@@ -1,17 +1,19 @@
 """Faust's consumer fetches from a partition only once it was sought, and is not taken back then."""
 
 import asyncio
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import faust.types
 import pytest
 from faust.transport.drivers.aiokafka import Consumer
 
 from streams.consumer import RewindingConsumer
 from tests.unit.fakes import settled
 
-TP = ("captures", 0)
-OTHER = ("captures", 1)
+TP = faust.types.TP("captures", 0)
+OTHER = faust.types.TP("captures", 1)
 
 
 class Group:
@@ -106,3 +108,25 @@ async def test_a_partition_that_came_during_a_seek_is_held_back_until_the_next(
     assert group.fetching == [TP]
     await consumer.perform_seek()
     assert group.fetching == [TP, OTHER]
+
+
+async def test_a_partition_is_held_from_the_moment_it_is_assigned(
+    consumer: RewindingConsumer, group: Group
+) -> None:
+    """Faust's own assignment, which recovers the tables; nothing is fetched before or meanwhile."""
+    active: list[set[Any]] = []
+
+    async def recover(_assigned: set[Any], _generation_id: int) -> None:
+        active.append(set(consumer._active_partitions))
+
+    consumer.app = SimpleNamespace(
+        _start_span_from_rebalancing=lambda _name: nullcontext(),
+        on_rebalance_return=lambda: None,
+    )
+    consumer.diag = SimpleNamespace(set_flag=lambda _: None, unset_flag=lambda _: None)
+    consumer._active_partitions, consumer._paused_partitions = {OTHER}, set()
+    consumer._on_partitions_assigned = recover
+    await consumer.on_partitions_assigned({TP, OTHER})
+    assert active == [set()]
+    consumer.resume_partitions({TP, OTHER})
+    assert group.fetching == []
