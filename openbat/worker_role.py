@@ -6,12 +6,12 @@ import fcntl
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvloop
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
@@ -33,6 +33,9 @@ from streams.table import ConversationsTable
 from streams.window import Windows
 
 log = structlog.get_logger()
+
+Build = Callable[[WorkerApp, Settings, AIOKafkaProducer, DeadLetters], Awaitable[None]]
+"""Adds to an app what its role is made of."""
 
 MAX_SLOTS = 64
 STOP_SECONDS = 2.0
@@ -88,7 +91,7 @@ def run_clickhouse(settings: Settings) -> None:
     uvloop.run(_run("clickhouse", topics.CLICKHOUSE_GROUP, settings, _clickhouse))
 
 
-async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
+async def _run(role: str, group: str, settings: Settings, build: Build) -> None:
     _on_stop_signal(os._exit, 0)  # until there is something to drain
     connection = connection_of(settings)
     partitions = await until_it_answers(
@@ -112,8 +115,7 @@ async def _run(role: str, group: str, settings: Settings, build: Any) -> None:
             settings.standby_replicas,
             credentials(connection),
         )
-        dead_letters = DeadLetters(producer, metrics.dead_letter)
-        await build(app, settings, producer, partitions, dead_letters)
+        await build(app, settings, producer, DeadLetters(producer, metrics.dead_letter))
         stop = asyncio.Event()
         _on_stop_signal(stop.set)
 
@@ -133,14 +135,14 @@ def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None
 
 
 async def _conversations(
-    app: WorkerApp, settings: Settings, producer: Any, partitions: int, dead_letters: DeadLetters
+    app: WorkerApp, settings: Settings, producer: AIOKafkaProducer, dead_letters: DeadLetters
 ) -> None:
     table = ConversationsTable(
         app,
         exit_now,
         settings.table_cache_mebibytes * sizes.MIB,
         name=topics.CONVERSATIONS_TABLE,
-        partitions=partitions,
+        partitions=app.conf.topic_partitions,
         beacon=app.tables.beacon,
     )
     app.tables.add(table)
@@ -160,7 +162,7 @@ async def _conversations(
 
 
 async def _clickhouse(
-    app: WorkerApp, settings: Settings, _producer: Any, _partitions: int, dead_letters: DeadLetters
+    app: WorkerApp, settings: Settings, _producer: AIOKafkaProducer, dead_letters: DeadLetters
 ) -> None:
     # The other worker starts half a second of processor time sooner without ClickHouse's client.
     from openbat.clickhouse_writer import connect_writer

@@ -44,7 +44,7 @@ def test_kills_and_restarts_lose_nothing(tmp_path: Path) -> None:
     """Import while every role is killed, count, stop, start again, count again, import again."""
     data_dir = tmp_path / "data"
     file = tmp_path / "conversations.jsonl"
-    messages = write_lines(file, conversations(1500))
+    messages = write_lines(file, conversations(500))
     expected = [{"rows": messages, "ids": messages}]
 
     with local_stack(data_dir, OPENBAT_CONVERSATIONS_WORKERS="2") as stack:
@@ -80,7 +80,7 @@ def test_kills_and_restarts_lose_nothing(tmp_path: Path) -> None:
         assert stack.sql(COUNTS) == expected
         again = stack.openbat("import", str(file)).stdout
         assert again.split() == [
-            "captures=1500", "stored=0", f"duplicates={messages}", "failed=0",
+            "captures=500", "stored=0", f"duplicates={messages}", "failed=0",
         ]  # fmt: skip
 
 
