@@ -28,10 +28,15 @@ LONGEST_RETRY_WAIT_SECONDS = 5
 INSERT_SETTINGS = {"max_partitions_per_insert_block": 0}
 """Rows of any months are taken: by default a batch of over 100 is refused for ever."""
 
-ROW_FAULTS = frozenset({6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 349, 376, 467, 469, 691})
+ROW_FAULTS = frozenset(
+    {
+        6, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 153, 321, 349, 376, 395, 407, 427, 467, 469,
+        675, 676, 691,
+    }
+)  # fmt: skip
 """ClickHouse's error codes that speak of a row's data: a value that can't be parsed, converted or
-held, or that breaks a constraint. See src/Common/ErrorCodes.cpp. Every other error is retried, with
-the batch whole."""
+held, that breaks a constraint, or that a materialized view of somebody's can't compute with. See
+src/Common/ErrorCodes.cpp. Every other error is retried, with the batch whole."""
 
 
 class Client(Protocol):
