@@ -31,7 +31,7 @@ def _without_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Return a stack that other tests need not share: what is sent here stays in its topics."""
     with local_stack(
