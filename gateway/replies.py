@@ -6,6 +6,7 @@ acknowledgement: it is parked until then.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -54,7 +55,8 @@ class Replies:
     """The replies to this gateway's records, and a circuit breaker per captures partition.
 
     The breaker opens when a reply does not come in time: captures of that partition are then
-    answered without waiting. It closes when a reply of that partition comes in time again.
+    answered without waiting. It closes when a reply of that partition comes in time again, or, late
+    as it is, the last one that was awaited: the workers are back, and nothing waits for them.
 
     Args:
         wait_seconds: the default wait for a reply.
@@ -69,6 +71,8 @@ class Replies:
         self._expected: dict[Name, Expected] = {}
         self._parked: dict[Name, tuple[float, Results]] = {}
         self._late: set[int] = set()
+        self._awaited: Counter[int] = Counter()
+        """How many of a partition's records are expected."""
 
     def is_late(self, partition: int) -> bool:
         """Whether the partition's breaker is open."""
@@ -83,6 +87,7 @@ class Replies:
             self._settle(expected, parked[1])
             return expected
         self._expected[partition, offset] = expected
+        self._awaited[partition] += 1
         expected.timer = self._loop.call_later(self._wait_seconds, self._give_up_soon, expected)
         return expected
 
@@ -91,7 +96,10 @@ class Replies:
         name = reply.partition, reply.offset
         expected = self._expected.pop(name, None)
         if expected is not None:
+            self._awaited[reply.partition] -= 1
             self._settle(expected, reply.results)
+            if not self._awaited[reply.partition]:
+                self._late.discard(reply.partition)
             return
         self._parked[name] = self._loop.time(), reply.results
         if len(self._parked) > MAX_PARKED:
@@ -106,6 +114,7 @@ class Replies:
                 if not future.done():
                     future.set_result(None)
         self._expected.clear()
+        self._awaited.clear()
 
     def _settle(self, expected: Expected, results: Results) -> None:
         if expected.timer is not None:
@@ -128,6 +137,7 @@ class Replies:
             if expected.at >= before and len(self._expected) < MAX_EXPECTED:
                 break
             del self._expected[name]
+            self._awaited[expected.partition] -= 1
         before = now - self._wait_seconds
         while self._parked:
             name = next(iter(self._parked))

@@ -67,18 +67,42 @@ async def test_a_parked_reply_is_forgotten_after_the_wait() -> None:
 async def test_a_late_reply_opens_the_breaker_of_its_partition_and_a_timely_one_closes_it() -> None:
     matched = Replies(SHORT_SECONDS, LONG_SECONDS)
     expected = matched.expect(0, 0)
+    awaited = matched.expect(0, 1)
     assert not matched.is_late(0)
     assert await expected.soon is None
+    assert await awaited.soon is None
     assert matched.is_late(0)
     assert not matched.is_late(1)
 
     matched.receive(reply(0))
     assert await expected.results == RESULTS
-    assert matched.is_late(0), "the reply came late"
+    assert matched.is_late(0), "the reply came late, and another is awaited"
 
-    timely = matched.expect(0, 1)
-    matched.receive(reply(1))
+    timely = matched.expect(0, 2)
+    matched.receive(reply(2))
     assert await timely.soon == RESULTS
+    assert not matched.is_late(0)
+
+
+async def test_the_last_reply_that_was_awaited_closes_the_breaker_though_it_is_late() -> None:
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    late = [matched.expect(0, offset) for offset in range(2)]
+    other = matched.expect(1, 0)
+    for expected in (*late, other):
+        assert await expected.soon is None
+    matched.receive(reply(0))
+    assert matched.is_late(0)
+    matched.receive(reply(1))
+    assert not matched.is_late(0)
+    assert matched.is_late(1)
+
+
+async def test_a_reply_that_is_forgotten_holds_no_breaker_open() -> None:
+    matched = Replies(SHORT_SECONDS, SHORT_SECONDS)
+    await matched.expect(0, 0).soon
+    await asyncio.sleep(2 * SHORT_SECONDS)
+    await matched.expect(0, 1).soon
+    matched.receive(reply(1))
     assert not matched.is_late(0)
 
 
