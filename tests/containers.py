@@ -62,6 +62,7 @@ def container_stack(data_dir: Path, roles: dict[str, int]) -> Iterator[Stack]:
                 processes.append(state.Process(role, started.pid))
         gateway_url = f"http://127.0.0.1:{port}"
         _wait_exact(gateway_url, key)
+        exits.enter_context(state.locked(data_dir))
         state.write(
             data_dir,
             state.LocalState(

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import hashlib
 import signal
 import socket
@@ -172,9 +171,9 @@ class Stack:
 
 @contextlib.contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
-    with (data_dir / "lock").open("a") as lock:
+    with contextlib.ExitStack() as exits:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            exits.enter_context(state.locked(data_dir))
         except BlockingIOError:
             raise LocalError(
                 f"a local stack runs in {data_dir} already: stop it, or set OPENBAT_DATA_DIR"

@@ -1,7 +1,10 @@
 """local.json: where a running local stack is. Other tools rely on its names."""
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +58,28 @@ def write(data_dir: Path, state: LocalState) -> None:
 
 
 def read(data_dir: Path) -> LocalState | None:
-    """Return the running stack's state, None where none is running."""
+    """Return the running stack's state, None where none is running.
+
+    A stack that was killed leaves its state behind, but not its lock.
+    """
     try:
-        return msgspec.json.decode(path(data_dir).read_bytes(), type=LocalState)
+        state = msgspec.json.decode(path(data_dir).read_bytes(), type=LocalState)
+        with _lock_file(data_dir).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return None
+    except BlockingIOError:
+        return state
+    return None
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Hold the lock of whoever runs a local stack. Raises BlockingIOError where one runs."""
+    with _lock_file(data_dir).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _lock_file(data_dir: Path) -> Path:
+    return data_dir / "lock"

@@ -1,0 +1,21 @@
+"""local.json counts for as long as somebody runs the stack that it describes."""
+
+from pathlib import Path
+
+import pytest
+
+from openbat.local import state
+
+STATE = state.LocalState("http://gateway", "http://clickhouse", "kafka:9092", "id", "key", [])
+
+
+def test_a_stack_that_was_killed_is_not_found(tmp_path: Path) -> None:
+    assert state.read(tmp_path) is None
+    with state.locked(tmp_path):
+        state.write(tmp_path, STATE)
+        assert state.read(tmp_path) == STATE
+        with pytest.raises(BlockingIOError), state.locked(tmp_path):
+            pass
+    assert state.read(tmp_path) is None
+    state.path(tmp_path).unlink()
+    assert state.read(tmp_path) is None
