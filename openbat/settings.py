@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import msgspec
 from limits import parse
@@ -47,7 +47,11 @@ class Settings(Struct, frozen=True):
         Meta(description="`openbat local`: where Kafka's jars are kept; `jars` in the data dir."),
     ] = None
     kafka_bootstrap: Annotated[
-        str, Meta(description="Kafka's brokers, `host:port,host:port`.", min_length=3)
+        str,
+        Meta(
+            description="Kafka's brokers, `host:port,host:port`.",
+            pattern=r"^\s*[^\s,]+:[0-9]{1,5}(\s*,\s*[^\s,]+:[0-9]{1,5})*\s*$",
+        ),
     ] = "127.0.0.1:9092"
     kafka_security_protocol: Annotated[
         str,
@@ -168,6 +172,15 @@ UNSECURED = (
 """Settings that a local stack leaves at their defaults: its servers listen here alone."""
 
 
+def described() -> dict[str, str]:
+    """Return what each setting is, as the README tells it."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {
+        name: next(meta.description for meta in hints[name].__metadata__ if meta.description)
+        for name in Settings.__struct_fields__
+    }
+
+
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings that the environment gives.
 
@@ -181,9 +194,12 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
+        name = path.rstrip("`")
         message = message.replace("`int`", "a whole number").replace("`float`", "a number")
+        if "regex" in message:
+            message = f"Expected: {described()[name]}"
         raise SettingsError(
-            f"{PREFIX}{path.rstrip('`').upper()}: {message.replace(', got `str`', '')}"
+            f"{PREFIX}{name.upper()}: {message.replace(', got `str`', '')}"
         ) from None
     _check_security(settings)
     if settings.default_rate_limit != "off":

@@ -1,11 +1,10 @@
 """The README says what is so."""
 
-import typing
 from pathlib import Path
 
 import msgspec
 
-from openbat.settings import PREFIX, Settings
+from openbat.settings import PREFIX, Settings, described
 from tests.stack import ROOT
 
 README = ROOT / "README.md"
@@ -15,11 +14,9 @@ END = "<!-- /settings -->"
 
 def settings_table() -> str:
     """Return the table that the README must hold."""
-    hints = typing.get_type_hints(Settings, include_extras=True)
+    descriptions = described()
     lines = ["| variable | default | |", "|---|---|---|"]
     for field in msgspec.structs.fields(Settings):
-        metas = [meta for meta in hints[field.name].__metadata__ if isinstance(meta, msgspec.Meta)]
-        (description,) = (meta.description for meta in metas if meta.description)
         default = field.default
         shown = (
             ""
@@ -29,7 +26,7 @@ def settings_table() -> str:
             else f"`{default}`"
         )
         assert default is None or isinstance(default, str | int | float | Path)
-        lines.append(f"| `{PREFIX}{field.name.upper()}` | {shown} | {description} |")
+        lines.append(f"| `{PREFIX}{field.name.upper()}` | {shown} | {descriptions[field.name]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,12 @@ def test_nothing_needs_to_be_set() -> None:
     assert load({"PORT": "1", "OPENBAT_SOMETHING_ELSE": "x", "OPENBAT_PORT": ""}) == Settings()
 
 
+def test_what_is_expected_is_told_in_words() -> None:
+    with pytest.raises(SettingsError, match=r"^OPENBAT_LOG_LEVEL: Expected: debug, info, warning"):
+        load({"OPENBAT_LOG_LEVEL": "loud"})
+    assert load({"OPENBAT_KAFKA_BOOTSTRAP": "a:1, [::1]:2,b.c:3"})
+
+
 def test_what_is_set_is_read_in_its_type() -> None:
     settings = load(
         {
@@ -45,6 +51,9 @@ def test_what_is_set_is_read_in_its_type() -> None:
         ("GATEWAYS", "0"),
         ("CONVERSATIONS_WORKERS", "65"),
         ("KAFKA_BOOTSTRAP", "x"),
+        ("KAFKA_BOOTSTRAP", "kafka"),
+        ("KAFKA_BOOTSTRAP", "kafka:9092,"),
+        ("KAFKA_BOOTSTRAP", "kafka:port"),
         ("CLICKHOUSE_URL", "ftp://host"),
         ("PARTITIONS", "0"),
         ("PARTITIONS", "eight"),
