@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -145,6 +146,11 @@ class _Importer:
                 raise ImportStoppedError(
                     f"a capture was not taken for {GIVE_UP_SECONDS} s ({failed.exceptions[0]!r}). "
                     "What was stored stays; import the file again to store the rest"
+                ) from None
+            except* (EOFError, zlib.error, OSError) as broken:
+                raise ImportStoppedError(
+                    f"the file can't be read further ({broken.exceptions[0]}). What was stored "
+                    "stays; import the whole file to store the rest"
                 ) from None
 
     async def _take(self, numbered: Iterator[tuple[int, bytes]], task: TaskID) -> None:

@@ -98,6 +98,8 @@ async def replay(
 
     """
     totals = Totals()
+    if not letters:
+        return totals
     generation = (await read_registry(connection)).generation
     missing = {listed.id: listed for listed in letters}
     async with _Writer(connection) as writer:

@@ -375,6 +375,12 @@ def change(run: str, number: int, fields: Fields, **values: Any) -> Change:
     return Change(conversation_id, msgspec.Raw(encode(state)), msgspec.Raw(encode([message])))
 
 
+def test_replaying_and_dropping_nothing_is_no_fault(stack: Stack) -> None:
+    nothing = ("--until", "2001-01-01T00:00:00Z", "--yes")
+    assert stack.openbat("dead-letters", "replay", *nothing).stdout == "replayed=0 refused=0\n"
+    assert stack.openbat("dead-letters", "drop", *nothing).stdout == "dropped=0\n"
+
+
 async def test_every_poison_row_of_a_batch_is_isolated_and_no_other(stack: Stack, run: str) -> None:
     rows = 2000
     # What the record's types refuse takes its whole change along; what ClickHouse does, one row.

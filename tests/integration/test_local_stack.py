@@ -1,5 +1,6 @@
 """`openbat local`: what it writes, how it survives kills, how it stops and comes back."""
 
+import gzip
 import json
 import os
 import signal
@@ -135,3 +136,16 @@ def test_a_faulty_line_is_named_and_the_rest_goes_on(stack: Stack, tmp_path: Pat
     assert "line 2: not JSON" in done.stderr
     assert "line 3:" in done.stderr
     assert "$.messages[0].role" in done.stderr
+
+
+def test_a_file_that_breaks_off_is_told_in_a_sentence(stack: Stack, tmp_path: Path) -> None:
+    key = stack.make_chatbot("broken-file")
+    lines = tmp_path / "lines.jsonl"
+    write_lines(lines, conversations(300))
+    packed = tmp_path / "lines.jsonl.gz"
+    packed.write_bytes(gzip.compress(lines.read_bytes())[:-2000])
+    done = stack.openbat("import", str(packed), "--api-key", key, check=False)
+    assert done.returncode == 1
+    assert "can't be read further" in done.stderr
+    assert "import the whole file" in done.stderr
+    assert "Traceback" not in done.stderr
