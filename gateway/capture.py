@@ -13,6 +13,7 @@ from gateway.auth import authenticate
 from gateway.body import Bodies, Held, check_content_type, read_body
 from gateway.decode import captured_of, decode_capture, distinct_messages
 from gateway.errors import too_large
+from gateway.head import Head
 from gateway.limits import RateLimits
 from gateway.prefer import Preference, preference
 from gateway.publisher import Publisher
@@ -35,12 +36,15 @@ class Bounds(Struct, frozen=True):
     """What a request may take."""
 
     max_body_bytes: int
-    body_timeout_seconds: float
     longest_wait_seconds: int
 
 
 class CaptureEndpoint:
-    """Takes captures. Holds what a request needs."""
+    """Takes captures. Holds what a request needs.
+
+    Captures of one record wait for the same futures. Only the server's end cancels who waits, all
+    of them at once; whoever may give up alone must shield them.
+    """
 
     def __init__(
         self,
@@ -59,28 +63,27 @@ class CaptureEndpoint:
 
     async def post(self, request: Request) -> Response:
         """Answer one capture. Raises RefusedError where it can't be taken."""
-        headers = request.headers
-        chatbot = authenticate(headers.get("authorization"), self._registry.chatbot_of)
+        head = Head(request)
+        chatbot = authenticate(head.get(b"authorization"), self._registry.chatbot_of)
         await self._limits.take(chatbot)
-        check_content_type(headers.get("content-type"))
+        check_content_type(head.get(b"content-type"))
         with Held(self._bodies) as held:
-            return await self._take(request, chatbot, held)
+            return await self._take(request, head, chatbot, held)
 
-    async def _take(self, request: Request, chatbot: Chatbot, held: Held) -> Response:
-        headers = request.headers
+    async def _take(self, request: Request, head: Head, chatbot: Chatbot, held: Held) -> Response:
         bounds = self._bounds
-        body = await read_body(request, bounds.max_body_bytes, bounds.body_timeout_seconds, held)
+        body = await read_body(request, head, bounds.max_body_bytes, held)
         received_at = time.time_ns() // 1000
         capture = decode_capture(body)
         captured, warnings = captured_of(
-            capture, chatbot, received_at, headers.get("idempotency-key")
+            capture, chatbot, received_at, head.get(b"idempotency-key")
         )
         frame = encode(captured)
         if len(frame) > sizes.CAPTURE:
             raise too_large(bounds.max_body_bytes)
         acknowledged, index = self._publisher.publish(captured.conversation_id, frame)
-        expected = await asyncio.shield(acknowledged)
-        wanted = preference(headers.getlist("prefer"), bounds.longest_wait_seconds)
+        expected = await acknowledged
+        wanted = preference(head.every(b"prefer"), bounds.longest_wait_seconds)
         result = await self._result(expected, index, wanted)
         if result is None or result.stored is None:
             stored = distinct_messages(captured)
@@ -120,7 +123,7 @@ class CaptureEndpoint:
             return None
         if self._replies.is_late(expected.partition) and not expected.soon.done():
             return None
-        return result_at(await asyncio.shield(expected.soon), index)
+        return result_at(await expected.soon, index)
 
 
 def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import get_args
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from schemas.chatbots import Chatbot
 from schemas.records import Captured, CapturedMessage
 
 _decode = msgspec.json.Decoder(Capture, dec_hook=decode_hook).decode
+MAX_IDS = 10_000
+"""Chatbots whose id is kept parsed."""
 _JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _PYTHON_TYPE = re.compile(rf"\b({'|'.join(_JSON_TYPES)})\b")
 _AT_PATH = re.compile(r"(?s)(.*) - at `(?:key in )?(\$.*)`")
@@ -66,8 +69,8 @@ def captured_of(
         idempotency_key: the request's, None or empty where it has none.
 
     """
-    chatbot_id = UUID(chatbot.id)
-    conversation_id = conversation_id_of(chatbot_id, capture.conversation_id)
+    chatbot_id = _uuid(chatbot.id)
+    conversation_id = uuid_utils.uuid5(chatbot_id, capture.conversation_id)
     fields, warnings = fields_of(capture, chatbot.schema)
     captured = Captured(
         chatbot_id=chatbot_id.bytes,
@@ -80,6 +83,11 @@ def captured_of(
         remember_days=chatbot.settings.remember_days,
     )
     return captured, warnings
+
+
+@lru_cache(MAX_IDS)
+def _uuid(text: str) -> uuid_utils.UUID:
+    return uuid_utils.UUID(text)
 
 
 def conversation_id_of(chatbot_id: UUID, external_id: str) -> uuid_utils.UUID:

@@ -31,8 +31,9 @@ class ConnectionBounds(Struct, frozen=True):
         headers: of a request. Each costs more than its bytes.
         pipelined: requests that are sent before the one before them is answered.
         body_bytes: of a request's body as it is sent, chunks' frames and trailers included.
-        timeout_seconds: from the first byte of a head to its end; for the rest of a body that is
-            answered already; and for a client that reads nothing of its answer.
+        timeout_seconds: from the first byte of a head to its end; from there to the body's end,
+            whether it is answered already or not; and for a client that reads nothing of its
+            answer.
 
     """
 
@@ -91,10 +92,9 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
             return
         if not self._message_ended:  # else an unknown part of the data is the next one's
             self._received_bytes += len(data)
-        if self._in_body:
-            if self._received_bytes > self.bounds.body_bytes:
-                self._refuse(too_large(self.bounds.body_bytes))
-        elif self._received_bytes > self.bounds.head_bytes:
+        if self._in_body and self._received_bytes > self.bounds.body_bytes:
+            self._refuse(too_large(self.bounds.body_bytes))
+        elif not self._in_body and self._received_bytes > self.bounds.head_bytes:
             self._refuse(_head_too_large(self.bounds.head_bytes))
         else:
             self._start_deadline()
@@ -212,13 +212,12 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        if self._in_body:
+        if self._in_body and self.cycle.response_complete:
             self.transport.abort()
             return
         seconds = f"{self.bounds.timeout_seconds:g}"
-        self._refuse(
-            RefusedError(408, "head_too_slow", f"The headers did not arrive within {seconds} s.")
-        )
+        code, what = ("body_too_slow", "body") if self._in_body else ("head_too_slow", "headers")
+        self._refuse(RefusedError(408, code, f"The {what} did not arrive within {seconds} s."))
 
     def _watch_the_reader(self, size: int) -> None:
         """Abort where nothing was read of what waits to be written since its size was this."""

@@ -125,7 +125,8 @@ class Replies:
         expected.results.set_result(results)
 
     def _give_up_soon(self, expected: Expected) -> None:
-        expected.soon.set_result(None)
+        if not expected.soon.done():
+            expected.soon.set_result(None)
         if expected.partition not in self._late:
             self._late.add(expected.partition)
             log.warning("replies are late: provisional answers", partition=expected.partition)

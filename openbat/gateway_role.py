@@ -158,9 +158,7 @@ class Gateway:
             self._limits,
             publisher,
             replies,
-            Bounds(
-                settings.max_body_bytes, settings.body_timeout_seconds, settings.max_wait_seconds
-            ),
+            Bounds(settings.max_body_bytes, settings.max_wait_seconds),
         )
 
 
@@ -224,6 +222,7 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
             lifespan="on",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from gateway import limits
 from gateway.body import Bodies, Held, read_body
 from gateway.errors import RefusedError
+from gateway.head import Head
 from gateway.registry import Registry
 from openbat import chatbots, importer, kafka
 from openbat.chatbots import ChatbotError
 from openbat.connection import Connection
 from tests.stack import ROOT
-from tests.unit.fakes import LONG_SECONDS
 from tests.unit.test_gateway import chatbot, entry
 
 MIB = 1 << 20
@@ -44,13 +44,17 @@ def request(*chunks: bytes, **headers: str) -> Request:
     return Request({"type": "http", "method": "POST", "headers": named}, receive)
 
 
+async def read(made: Request, held: Held) -> bytes:
+    return await read_body(made, Head(made), MIB, held)
+
+
 async def test_bodies_under_way_are_bounded_together_and_make_room_when_answered() -> None:
     bodies = Bodies(100)
     with Held(bodies) as first:
-        assert len(await read_body(request(b"x" * 30, b"x" * 30), MIB, LONG_SECONDS, first)) == 60
+        assert len(await read(request(b"x" * 30, b"x" * 30), first)) == 60
         with Held(bodies) as second:
             with pytest.raises(RefusedError) as refused:
-                await read_body(request(b"x" * 30, b"x" * 30), MIB, LONG_SECONDS, second)
+                await read(request(b"x" * 30, b"x" * 30), second)
             assert (refused.value.status, refused.value.code) == (503, "overloaded")
             assert bodies.held_bytes == 90
         assert bodies.held_bytes == 60
@@ -61,13 +65,10 @@ async def test_a_body_counts_as_it_is_sent_and_as_it_is_decompressed() -> None:
     bodies = Bodies(1_000)
     packed = gzip.compress(b"x" * 900)
     with Held(bodies) as held:
-        await read_body(request(packed, **{"content-encoding": "gzip"}), MIB, LONG_SECONDS, held)
+        await read(request(packed, **{"content-encoding": "gzip"}), held)
         assert bodies.held_bytes == len(packed) + 900
     with Held(bodies) as held, pytest.raises(RefusedError):
-        await read_body(
-            request(gzip.compress(b"x" * 1_000), **{"content-encoding": "gzip"}),
-            MIB, LONG_SECONDS, held,
-        )  # fmt: skip
+        await read(request(gzip.compress(b"x" * 1_000), **{"content-encoding": "gzip"}), held)
 
 
 def test_parsed_rates_are_bounded() -> None:

@@ -197,6 +197,22 @@ async def test_bytes_of_a_head_now_and_then_do_not_lengthen_its_time() -> None:
         trickling.cancel()
 
 
+@pytest.mark.parametrize(
+    "begun", [b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", CHUNKED + b"1\r\na\r\n"], ids=repr
+)
+@pytest.mark.parametrize("before", [b"", POST], ids=["first", "second"])
+async def test_a_body_that_does_not_end_is_408(begun: bytes, before: bytes) -> None:
+    async with serve(HURRIED) as served:
+        client = await served.connect()
+        if before:
+            client.send(before)
+            assert (await client.answer()).status == 200
+        client.send(begun)
+        answer = await client.answer()
+        assert (answer.status, answer.code) == (408, "body_too_slow")
+        assert await client.at_end()
+
+
 async def test_a_client_that_says_nothing_is_closed_as_an_idle_one_is() -> None:
     async with serve(BOUNDS, keep_alive_seconds=0) as served:
         client = await served.connect()
