@@ -36,5 +36,5 @@ def connection() -> Connection:
 
 def run(task: Coroutine[Any, Any, T]) -> T:
     """Run a task to its end, without what libraries log on the way."""
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     return asyncio.run(task)

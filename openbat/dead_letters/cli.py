@@ -123,7 +123,7 @@ def replay(
     everything: AllOption = False,
     yes: YesOption = False,
 ) -> None:
-    """Process letters again, each exactly once, however often they are replayed."""
+    """Process letters again, each exactly once. What fails again becomes a letter again."""
     from openbat.dead_letters.kafka import replay as replay_letters
 
     filters = _filters(reason, topic, partition, since, until)
@@ -197,7 +197,7 @@ def _chosen(
     from openbat.dead_letters.kafka import read
 
     if bool(ids) + (filters != Filters()) + everything != 1:
-        raise DeadLettersError("give either ids, or filters, or --all, to say which letters")
+        raise DeadLettersError("give ids, or filters, or --all, and one of them alone")
     found = run(read(kafka))
     if ids:
         return named(found, ids)
@@ -216,7 +216,8 @@ def _agreed(question: str) -> bool:
 
 def _summary(letters: Sequence[Listed]) -> str:
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts(letters).items())
-    return f"{len(letters)} dead letters{': ' if reasons else ''}{reasons}"
+    noun = "dead letter" if len(letters) == 1 else "dead letters"
+    return f"{len(letters)} {noun}{': ' if reasons else ''}{reasons}"
 
 
 def _document(listed: Listed) -> dict[str, str | int]:
