@@ -134,11 +134,11 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.is_closing() or not self.cycle.response_complete:
+        if self.transport.is_closing():
             return
         if self._deferred is not None:
-            self._say(self._deferred)
-        elif self._in_body:
+            self._refuse(self._deferred)
+        elif self._in_body and self.cycle.response_complete:
             self._start_deadline()
 
     def send_400_response(self, msg: str) -> None:

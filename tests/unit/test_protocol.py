@@ -333,6 +333,18 @@ async def test_a_broken_body_is_the_end_of_its_own_request() -> None:
         assert await client.at_end()
 
 
+async def test_so_it_is_behind_others_that_are_answered_first() -> None:
+    async with serve(BOUNDS) as served:
+        client = await served.connect()
+        client.send(POST + GET + CHUNKED + b"3\r\nabc\r\nno size\r\n")
+        assert [(await client.answer()).body for _ in range(2)] == [b"abc", b""]
+        async with asyncio.timeout(5):
+            answer = await client.answer()
+            assert (answer.status, answer.code) == (400, "invalid_http")
+            await served.disconnected.wait()
+            assert await client.at_end()
+
+
 async def test_frames_of_a_body_are_bounded_too() -> None:
     async with serve(BOUNDS) as served:
         client = await served.connect()
