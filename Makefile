@@ -1,4 +1,4 @@
-.PHONY: run test check audit crash outages soak fuzz clean
+.PHONY: run test check audit crash outages soak fuzz bench bench-short profile clean
 
 # uv makes the environment from uv.lock; pip brings uv where it is missing.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
@@ -30,6 +30,22 @@ crash: .venv/installed
 outages soak fuzz: .venv/installed
 	@exec .venv/bin/pytest tests/$@ --full -s
 
+# Ratios to peers that are measured in the same run; needs wrk. The first takes about an hour.
+bench: .venv/installed bench/peers/.venv/installed
+	@exec .venv/bin/python -m bench
+
+bench-short: .venv/installed bench/peers/.venv/installed
+	@exec .venv/bin/python -m bench --short
+
+# A flame graph of a role under load, in .openbat/profile.
+ROLE ?= conversations
+profile: .venv/installed
+	@exec .venv/bin/python -m bench.profile $(ROLE)
+
+bench/peers/.venv/installed: .venv/installed bench/peers/uv.lock bench/peers/pyproject.toml
+	$(UV) sync --quiet --locked --project bench/peers
+	@touch $@
+
 .venv/installed: uv.lock pyproject.toml
 	@command -v uv >/dev/null || test -x .venv/uv/bin/uv || \
 		{ $(PYTHON) -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv; }
@@ -38,4 +54,4 @@ outages soak fuzz: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .openbat
+	rm -rf .venv .openbat bench/peers/.venv

@@ -1,0 +1,63 @@
+"""The gateway at saturation, against itself without publishing, bare Starlette, and FastAPI."""
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import servers, wrk
+from bench.contest import make_topics
+from bench.figures import Figure
+from bench.meter import Meter
+from bench.run import Run, say
+from tests.stack import Stack
+
+TOLERATED = 0.01
+"""The share of answers that may be provisional: more, and exact answers were not on."""
+
+
+def measure(run: Run, stack: Stack, directory: Path) -> list[Figure]:
+    """Compare requests per processor second of the process that serves."""
+    key = stack.state["api_key"]
+    bodies = wrk.write_bodies(directory)
+    asyncio.run(make_topics(stack.connection, [servers.FASTAPI_TOPIC]))
+    (pid,) = stack.pids("gateway")
+    figures = [
+        Figure(
+            "gateway", "requests/CPU-s", "the same gateway, publishing nothing", 0.85, 0.95
+        ),
+        Figure("gateway", "requests/CPU-s", "bare Starlette, a constant answer", 0.45, 0.6),
+        Figure(
+            "gateway", "requests/CPU-s", "FastAPI + pydantic + aiokafka", 2.0, 3.0,
+            note="the peer answers how many messages it took, ours how many were new",
+        ),
+    ]  # fmt: skip
+    with ExitStack() as exits:
+        peers = [
+            exits.enter_context(started)
+            for started in (
+                servers.validating(directory, key),
+                servers.constant(directory),
+                servers.fastapi(directory, key, stack.state["kafka_bootstrap"]),
+            )
+        ]
+        ours = servers.Server(f"{stack.gateway_url}/api/v1/capture", pid)
+        for at in range(-1, run.rounds):
+            # One round warms up. Each begins with another of them.
+            found: dict[int, float] = {}
+            everyone = [ours, *peers]
+            turn = at % len(everyone)
+            for one in everyone[turn:] + everyone[:turn]:
+                meter = Meter(one.pid)
+                answers = wrk.post(one.url, key, bodies, f"g{at}", run.seconds)
+                found[one.pid] = answers.requests / meter.cpu()
+                say(
+                    f"gateway, round {at + 1}: {one.url} {answers.requests / answers.seconds:,.0f}"
+                    f" requests/s, {found[one.pid]:,.0f} per CPU-second"
+                )
+                if one is ours and answers.provisional > TOLERATED * answers.requests:
+                    raise wrk.BenchError(f"answers were provisional: {answers}")
+            if at < 0:
+                continue
+            for figure, peer in zip(figures, peers, strict=True):
+                figure.add(found[pid], found[peer.pid])
+    return figures

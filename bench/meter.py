@@ -1,0 +1,33 @@
+"""Processor time of processes, and time on the clock, between two moments."""
+
+import time
+from collections.abc import Sequence
+
+import psutil
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Return the processor time that processes have taken so far, all their threads together."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return float(sum(each.user + each.system for each in times))
+
+
+def resident_mib(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
+
+
+class Meter:
+    """Measures processes from when it is made."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self._cpu = cpu_seconds(pids)
+        self._clock = time.perf_counter()
+
+    def cpu(self) -> float:
+        """Return the processor seconds since then."""
+        return cpu_seconds(self._pids) - self._cpu
+
+    def wall(self) -> float:
+        """Return the seconds on the clock since then."""
+        return time.perf_counter() - self._clock

@@ -1,0 +1,94 @@
+"""Writes results down: JSON, a table and plots in docs/performance.md."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import msgspec
+
+from bench.figures import Results, Row
+from tests.stack import ROOT
+
+RESULTS = ROOT / "bench" / "results" / "latest.json"
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "reports" / "performance.svg"
+BEGIN, END = "<!-- begin: made by `make bench` -->", "<!-- end -->"
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def write(results: Results, is_full: bool) -> None:
+    """Write results; those of a full run into the page, too."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    content = msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n"
+    if not is_full:
+        (RESULTS.parent / "short.json").write_bytes(content)
+        return
+    RESULTS.write_bytes(content)
+    plot(results, PLOT)
+    page = PAGE.read_text()
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table(results)}\n{END}{after}")
+
+
+def table(results: Results) -> str:
+    """Return results in Markdown."""
+    versions = ", ".join(f"{name} {number}" for name, number in results.versions.items())
+    peers = ", ".join(f"{name} {number}" for name, number in results.peers.items())
+    lines = [
+        f"Made by `make bench` on {results.at:%Y-%m-%d} in {results.seconds} s. "
+        + f"{results.machine}, Python {results.python}, {versions}. Peers: {peers}. "
+        + f"Data: {results.data}.",
+        "",
+        "| what | unit | ours | peer | theirs | ratio (least to greatest) | must | aim | holds |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *map(_line, results.figures),
+        "",
+        "| measured | value |",
+        "|---|---|",
+        *(f"| {each.name} | {_number(each.value)} {each.unit} |" for each in results.readings),
+    ]
+    notes = [f"- {row.name}, {row.peer_name}: {row.note}." for row in results.figures if row.note]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _line(row: Row) -> str:
+    sign = "≤" if row.is_cost else "≥"
+    least, greatest = row.spread
+    return (
+        f"| {row.name} | {row.unit} | {_number(row.ours)} | {row.peer_name} | {_number(row.peer)} "
+        f"| **{row.ratio:.2f}** ({least:.2f} to {greatest:.2f}) | {sign} {row.must:g} "
+        f"| {sign} {row.aim:g} | {'yes' if row.holds else '**no**'} |"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def plot(results: Results, path: Path) -> None:
+    """Draw each ratio with its spread, beside what it must be and what we aim at."""
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "openbat"
+    from matplotlib import pyplot as plt
+
+    rows = results.figures[::-1]
+    figure, axes = plt.subplots(figsize=(9, 0.5 * len(rows) + 1), layout="constrained")
+    for at, row in enumerate(rows):
+        least, greatest = row.spread
+        axes.plot([least, greatest], [at, at], color="tab:gray", linewidth=2)
+        axes.plot(row.ratio, at, "o", color="tab:green" if row.holds else "tab:red")
+        axes.plot(row.must, at, "|", color="black", markersize=14)
+        axes.plot(row.aim, at, "|", color="tab:blue", markersize=14)
+    axes.set_yticks(
+        range(len(rows)), [f"{row.name}\n/ {row.peer_name}" for row in rows], fontsize=7
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("ratio: dot ours, bar its rounds; black what it must be, blue what we aim at")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,95 @@
+"""The gateway as it is, but that it publishes nothing: every capture is acknowledged at once."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import cast
+from uuid import UUID
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bench import data
+from gateway.app import make_app
+from gateway.capture import Bounds, CaptureEndpoint
+from gateway.limits import RateLimits
+from gateway.protocol import make_protocol
+from gateway.publisher import Publisher
+from gateway.registry import Registry
+from gateway.replies import Expected, Replies
+from openbat.chatbots import with_key
+from openbat.gateway_role import KEEP_ALIVE_SECONDS, connection_bounds
+from openbat.settings import Settings
+from schemas.chatbots import chatbot_codec
+from schemas.records import CaptureResult, RepliesRecord
+
+
+class Nowhere:
+    """In place of the publisher, and of the worker that replies."""
+
+    def __init__(self, replies: Replies) -> None:
+        expected = replies.expect(0, 0)
+        replies.receive(RepliesRecord(0, 0, [CaptureResult(data.TURN)]))
+        self._acknowledged: asyncio.Future[Expected] = asyncio.get_running_loop().create_future()
+        self._acknowledged.set_result(expected)
+
+    def publish(
+        self, _conversation_id: bytes, _frame: bytes
+    ) -> tuple[asyncio.Future[Expected], int]:
+        return self._acknowledged, 0
+
+
+def main() -> None:
+    settings = Settings()
+    endpoint: list[CaptureEndpoint] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        registry = Registry()
+        chatbot = with_key(data.chatbot(), os.environ["KEY"])
+        registry.apply(UUID(chatbot.id).bytes, chatbot_codec.encode(chatbot))
+        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds)
+        endpoint.append(
+            CaptureEndpoint(
+                registry,
+                RateLimits(settings.rate_limit_storage, settings.default_rate_limit),
+                cast("Publisher[Expected]", Nowhere(replies)),
+                replies,
+                Bounds(
+                    settings.max_body_bytes,
+                    settings.max_wait_seconds,
+                ),
+            )
+        )
+        yield
+
+    async def capture(request: Request) -> Response:
+        return await endpoint[0].post(request)
+
+    async def ready() -> bool:
+        return True
+
+    listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=2048)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(capture, ready, lifespan, "bench"),
+            loop="uvloop",
+            http=make_protocol(connection_bounds(settings)),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+    )
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
