@@ -92,6 +92,7 @@ def test_a_running_local_stack_is_reached_without_security(tmp_path: Path) -> No
         clickhouse_url="https://far:2",
         clickhouse_ca_file=tmp_path / "ca.pem",
     )
-    here = located(elsewhere)
+    with state.locked(tmp_path):
+        here = located(elsewhere)
     assert connection_of(here) == Connection("k:1")
     assert (here.clickhouse_url, here.clickhouse_ca_file) == ("http://c:2", None)
