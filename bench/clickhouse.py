@@ -68,9 +68,9 @@ def measure(run: Run, directory: Path, size: int) -> Inserted:
         asyncio.run(migrate_topics(connection, PARTITIONS, replication_factor=1))
         with worker(connection, directory / "conversations") as conversations:
             conversations.wait_ready()
-            values = asyncio.run(
-                _changes(connection, conversations.running.pid, run.captures, size)
-            )
+            asyncio.run(_process(connection, conversations.running.pid, run.captures, size))
+        # It has ended: all that it wrote is there.
+        values = asyncio.run(_changes(connection))
         url = f"http://127.0.0.1:{free_port()}"
         settings = {
             **os.environ,
@@ -91,13 +91,15 @@ def measure(run: Run, directory: Path, size: int) -> Inserted:
         return asyncio.run(_contest(run, connection, running.pid, url, values, directory))
 
 
-async def _changes(
-    connection: Connection, pid: int, captures: int, size: int
-) -> list[tuple[int, bytes]]:
-    """Return the records of `messages` that a worker makes of captures, with their partitions."""
+async def _process(connection: Connection, pid: int, captures: int, size: int) -> None:
+    """Have a worker make records of `messages` of captures."""
     async with clients(connection) as (producer, reader):
         backlog = of_records(data.frames("c", captures), size)
         await work_through(ours(reader, pid), backlog, producer)
+
+
+async def _changes(connection: Connection) -> list[tuple[int, bytes]]:
+    """Return the records of `messages`, with their partitions."""
     return [
         (partition, value)
         for partition in range(PARTITIONS)

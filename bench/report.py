@@ -32,7 +32,8 @@ def write(results: Results, is_full: bool) -> None:
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(results)}\n{END}{after}")
+    picture = f"![Each ratio with its spread]({PLOT.relative_to(PAGE.parent)})"
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table(results)}\n{picture}\n\n{END}{after}")
 
 
 def table(results: Results) -> str:

@@ -100,8 +100,9 @@ async def read_partition(
     try:
         await reader.start()
         reader.assign([own])
-        end = (await reader.end_offsets([own]))[own]
+        # Before anything else is awaited: the reader would go to the end by itself.
         await reader.seek_to_beginning(own)
+        end = (await reader.end_offsets([own]))[own]
         while await reader.position(own) < end:
             fetched = await reader.getmany(timeout_ms=500)
             found += [(record.key, record.value) for record in fetched.get(own, [])]
