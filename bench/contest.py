@@ -17,6 +17,8 @@ from schemas import sizes
 
 PARTITIONS = 4
 STILL_SECONDS = 60.0
+TICK_SECONDS = 0.01
+"""What processor time is counted in."""
 SENT_AT_ONCE = 1_000
 
 
@@ -98,7 +100,7 @@ async def work_through(
             raise BenchError(
                 f"{contestant.name} stands still at {seen - before} of {wanted - before}"
             )
-    return Speed(backlog.captures / meter.cpu(), backlog.captures / meter.wall())
+    return Speed(backlog.captures / max(meter.cpu(), TICK_SECONDS), backlog.captures / meter.wall())
 
 
 async def _write(topic: str, backlog: Backlog, producer: AIOKafkaProducer) -> None:

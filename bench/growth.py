@@ -16,13 +16,14 @@ from bench.run import Run, say
 from bench.worker import clients, of_records, ours
 from openbat.connection import Connection
 from openbat.kafka import migrate_topics
+from schemas.capture import MAX_MESSAGES
 from schemas.records import Captured, CapturedMessage, encode
 from tests.brokers import brokers
 from tests.soak.workers import worker
 
 SMALL = 10_000
 FILLED_AT_ONCE = 500_000
-IDS_PER_CAPTURE = 500
+IDS_PER_CAPTURE = MAX_MESSAGES
 SIZE = 8
 """Captures a record."""
 LONG, SHORT = 100_000, 10

@@ -20,6 +20,7 @@ from bench.contest import (
 from bench.figures import Figure, Reading
 from bench.run import Run, say
 from bench.servers import PEERS, PEERS_PYTHON
+from bench.wrk import BenchError
 from openbat.connection import Connection
 from openbat.kafka import make_reader, migrate_topics, start_producer
 from schemas import sizes, topics
@@ -37,12 +38,18 @@ OURS, QUIX, LOOP = "ours", "quix", "loop"
 async def clients(
     connection: Connection,
 ) -> AsyncIterator[tuple[AIOKafkaProducer, AIOKafkaConsumer]]:
-    """Return what writes backlogs, and what sees how far somebody is."""
+    """Return what writes backlogs, and what sees how far somebody is.
+
+    Raises BenchError at the end, where something became a dead letter.
+    """
     producer = await start_producer(connection, sizes.BATCH)
     reader = make_reader(connection)
     try:
         await reader.start()
         yield producer, reader
+        letters = [TopicPartition(topics.DEAD_LETTERS, at) for at in range(PARTITIONS)]
+        if any((await reader.end_offsets(letters)).values()):
+            raise BenchError("not everything could be processed: there are dead letters")
     finally:
         await reader.stop()
         await producer.stop()
