@@ -70,7 +70,7 @@ def captured_of(
 
     """
     chatbot_id = _uuid(chatbot.id)
-    conversation_id = uuid_utils.uuid5(chatbot_id, capture.conversation_id)
+    conversation_id = conversation_id_of(chatbot_id, capture.conversation_id)
     fields, warnings = fields_of(capture, chatbot.schema)
     captured = Captured(
         chatbot_id=chatbot_id.bytes,
@@ -90,9 +90,11 @@ def _uuid(text: str) -> uuid_utils.UUID:
     return uuid_utils.UUID(text)
 
 
-def conversation_id_of(chatbot_id: UUID, external_id: str) -> uuid_utils.UUID:
+def conversation_id_of(chatbot_id: UUID | uuid_utils.UUID, external_id: str) -> uuid_utils.UUID:
     """Return our id of a conversation: UUIDv5 of the chatbot's id and the client's id."""
-    return uuid_utils.uuid5(uuid_utils.UUID(bytes=chatbot_id.bytes), external_id)
+    if isinstance(chatbot_id, UUID):
+        chatbot_id = uuid_utils.UUID(bytes=chatbot_id.bytes)
+    return uuid_utils.uuid5(chatbot_id, external_id)
 
 
 def distinct_messages(captured: Captured) -> int:

@@ -1,7 +1,7 @@
 """How long a client wants to wait for the exact count: the Prefer header (RFC 7240)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _QUOTED = r'"(?:[^"\\]|\\.)*+(?:"|\\?$)'
@@ -19,25 +19,18 @@ class Preference(NamedTuple):
     @property
     def applied(self) -> str | None:
         """The Preference-Applied header's value."""
-        if self == NONE:
-            return None
         applied = ["respond-async"] if self.respond_async else []
         if self.wait_seconds is not None:
             applied.append(f"wait={self.wait_seconds}")
-        return ", ".join(applied)
+        return ", ".join(applied) or None
 
 
-NONE = Preference()
-
-
-def preference(headers: Sequence[str], longest_seconds: int) -> Preference:
+def preference(headers: Iterable[str], longest_seconds: int) -> Preference:
     """Return what the headers ask for; what they say otherwise is ignored, as the RFC wants.
 
     Of preferences that are given twice the first counts. `respond-async, wait=N` means to answer
     after N seconds at the latest.
     """
-    if not headers:
-        return NONE
     respond_async, wait_seconds = False, None
     for preferred in _PREFERENCE.findall(",".join(headers)):
         name = preferred.partition(";")[0].strip()

@@ -147,11 +147,6 @@ class _Importer:
                     f"a capture was not taken for {GIVE_UP_SECONDS} s ({failed.exceptions[0]!r}). "
                     "What was stored stays; import the file again to store the rest"
                 ) from None
-            except* (EOFError, zlib.error, OSError) as broken:
-                raise ImportStoppedError(
-                    f"the file can't be read further ({broken.exceptions[0]}). What was stored "
-                    "stays; import the whole file to store the rest"
-                ) from None
 
     async def _take(self, numbered: Iterator[tuple[int, bytes]], task: TaskID) -> None:
         for number, line in numbered:
@@ -247,11 +242,20 @@ def _error_of(content: bytes) -> str:
 
 
 def _lines(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
-    """Yield lines; of one that is too long only the beginning, which is over the limit."""
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        yield line
-        while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES + 1)
+    """Yield lines; of one that is too long only the beginning, which is over the limit.
+
+    Raises ImportStoppedError where the file breaks off.
+    """
+    try:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            yield line
+            while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE_BYTES + 1)
+    except (EOFError, zlib.error, OSError) as error:
+        raise ImportStoppedError(
+            f"the file can't be read further ({error}). What was stored stays; "
+            "import the whole file to store the rest"
+        ) from None
 
 
 @contextlib.contextmanager
