@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from bench import clickhouse, data, gateway, growth, latency, report, scale, whole, worker, wrk
 from bench.contest import PARTITIONS
@@ -51,9 +52,9 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading]]:
 def added_up(serving: Figure, working: Figure, inserting: clickhouse.Inserted) -> float:
     """Return captures per processor second of the three roles as if each had its own machine."""
     seconds = (
-        1 / report.median(serving.ours)
-        + 1 / report.median(working.ours)
-        + inserting.rows_per_capture / report.median(inserting.figure.ours)
+        1 / median(serving.ours)
+        + 1 / median(working.ours)
+        + inserting.rows_per_capture / median(inserting.figure.ours)
     )
     return 1 / seconds
 

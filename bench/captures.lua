@@ -39,9 +39,8 @@ end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    "RESULT %d %d %d %d %d %f %f\n",
+    "RESULT %d %d %d %d %d\n",
     summary.requests, summary.duration, errors.status, threads[1]:get("provisional"),
-    errors.connect + errors.read + errors.write + errors.timeout,
-    latency:percentile(50.0) / 1000, latency:percentile(99.0) / 1000
+    errors.connect + errors.read + errors.write + errors.timeout
   ))
 end

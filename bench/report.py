@@ -1,7 +1,5 @@
 """Writes results down: JSON, a table and plots in docs/performance.md."""
 
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,10 +12,6 @@ RESULTS = ROOT / "bench" / "results" / "latest.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "reports" / "performance.svg"
 BEGIN, END = "<!-- begin: made by `make bench` -->", "<!-- end -->"
-
-
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)
 
 
 def write(results: Results, is_full: bool) -> None:

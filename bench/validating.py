@@ -17,12 +17,11 @@ from bench import data
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.limits import RateLimits
-from gateway.protocol import make_protocol
 from gateway.publisher import Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected, Replies
 from openbat.chatbots import with_key
-from openbat.gateway_role import KEEP_ALIVE_SECONDS, connection_bounds
+from openbat.gateway_role import server_config
 from openbat.settings import Settings
 from schemas.chatbots import chatbot_codec
 from schemas.records import CaptureResult, RepliesRecord
@@ -74,20 +73,8 @@ def main() -> None:
         return True
 
     listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=2048)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(capture, ready, lifespan, "bench"),
-            loop="uvloop",
-            http=make_protocol(connection_bounds(settings)),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-    )
+    app = make_app(capture, ready, lifespan, "bench")
+    server = uvicorn.Server(server_config(app, settings))
     server.run(sockets=[listener])
 
 

@@ -16,15 +16,13 @@ class BenchError(Exception):
 
 
 class Answers(NamedTuple):
-    """What wrk counted; latencies in milliseconds, of its closed loop."""
+    """What wrk counted."""
 
     requests: int
     seconds: float
     refused: int
     provisional: int
     broken: int
-    p50: float
-    p99: float
 
 
 def check() -> str:
@@ -60,10 +58,9 @@ def post(
         capture_output=True, text=True, check=True, timeout=seconds + 60,
     )  # fmt: skip
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
-    requests, microseconds, refused, provisional, broken, p50, p99 = line.split()[1:]
+    requests, microseconds, refused, provisional, broken = line.split()[1:]
     answers = Answers(
         int(requests), int(microseconds) / 1e6, int(refused), int(provisional), int(broken),
-        float(p50), float(p99),
     )  # fmt: skip
     if answers.refused or answers.broken or not answers.requests:
         raise BenchError(f"{url}: {answers}")

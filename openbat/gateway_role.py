@@ -197,6 +197,23 @@ def connection_bounds(settings: Settings) -> ConnectionBounds:
     )
 
 
+def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    """Return how an app is served."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=make_protocol(connection_bounds(settings)),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
 def run_gateway(settings: Settings, fd: int | None) -> None:
     """Serve until SIGTERM; then answer what is under way.
 
@@ -213,20 +230,6 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
         listener = socket.socket(fileno=fd)
     else:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
-    server = _Server(
-        uvicorn.Config(
-            make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__),
-            loop="uvloop",
-            http=make_protocol(connection_bounds(settings)),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        ),
-        gateway.give_up_waiting,
-    )
+    app = make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__)
+    server = _Server(server_config(app, settings), gateway.give_up_waiting)
     server.run(sockets=[listener])
