@@ -155,12 +155,22 @@ async def test_requests_on_one_connection_are_answered_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "begun",
-    [b"G", b"GET / HTTP/1.1\r\nA: b", b"GET / HTTP/1.1\r\n", b"\r\n", b"\r\n\r\n"],
+    ("begun", "code"),
+    [
+        (b"G", "head_too_slow"),
+        (b"GET / HTTP/1.1\r\nA: b", "head_too_slow"),
+        (b"GET / HTTP/1.1\r\n", "head_too_slow"),
+        (b"\r\n", "head_too_slow"),
+        (b"\r\n\r\n", "head_too_slow"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", "body_too_slow"),
+        (CHUNKED + b"1\r\na\r\n", "body_too_slow"),
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("before", [b"", POST], ids=["first", "second"])
-async def test_a_head_that_does_not_end_is_408(begun: bytes, before: bytes) -> None:
+async def test_a_head_or_a_body_that_does_not_end_is_408(
+    begun: bytes, code: str, before: bytes
+) -> None:
     async with serve(HURRIED) as served:
         client = await served.connect()
         if before:
@@ -168,7 +178,7 @@ async def test_a_head_that_does_not_end_is_408(begun: bytes, before: bytes) -> N
             assert (await client.answer()).status == 200
         client.send(begun)
         answer = await client.answer()
-        assert (answer.status, answer.code) == (408, "head_too_slow")
+        assert (answer.status, answer.code) == (408, code)
         assert await client.at_end()
 
 
@@ -195,22 +205,6 @@ async def test_bytes_of_a_head_now_and_then_do_not_lengthen_its_time() -> None:
         trickling = asyncio.create_task(trickle())
         assert (await client.answer()).code == "head_too_slow"
         trickling.cancel()
-
-
-@pytest.mark.parametrize(
-    "begun", [b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", CHUNKED + b"1\r\na\r\n"], ids=repr
-)
-@pytest.mark.parametrize("before", [b"", POST], ids=["first", "second"])
-async def test_a_body_that_does_not_end_is_408(begun: bytes, before: bytes) -> None:
-    async with serve(HURRIED) as served:
-        client = await served.connect()
-        if before:
-            client.send(before)
-            assert (await client.answer()).status == 200
-        client.send(begun)
-        answer = await client.answer()
-        assert (answer.status, answer.code) == (408, "body_too_slow")
-        assert await client.at_end()
 
 
 async def test_a_client_that_says_nothing_is_closed_as_an_idle_one_is() -> None:
