@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import psutil
 
+from schemas import sizes
+from tests.resident import resident_bytes
+
 
 def cpu_seconds(pids: Sequence[int]) -> float:
     """Return the processor time that processes have taken so far, all their threads together."""
@@ -13,7 +16,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
+    return resident_bytes(pid) / sizes.MIB
 
 
 class Meter:

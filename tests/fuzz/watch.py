@@ -1,12 +1,12 @@
 """The gateway while it is pressed: how a good client fares, and what memory it takes."""
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 
 from schemas import sizes
 from tests.fuzz.neighbours import Neighbours
 from tests.report import Report
+from tests.resident import resident_bytes
 from tests.stack import Stack
 
 P99_SECONDS = 1.0
@@ -21,12 +21,12 @@ class Watch:
         self._report = report
         self._what = what
         (self._pid,) = stack.pids("gateway")
-        self._before = self._resident_bytes()
+        self._before = resident_bytes(self._pid)
         self._most = 0
 
     def look(self) -> None:
         """Remember how much memory the gateway takes, where it is the most so far."""
-        self._most = max(self._most, self._resident_bytes())
+        self._most = max(self._most, resident_bytes(self._pid))
 
     @contextlib.contextmanager
     def pressed(self) -> Iterator[Neighbours]:
@@ -48,15 +48,6 @@ class Watch:
             holds=grown <= limit_bytes,
         )
         assert grown <= limit_bytes
-
-    def _resident_bytes(self) -> int:
-        found = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self._pid)],  # noqa: S607
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return int(found.stdout) * sizes.KIB
 
 
 def report_percentiles(report: Report, what: str, clients: Neighbours) -> None:

@@ -17,11 +17,13 @@ from openbat.kafka import migrate_topics
 from openbat.local import kafka, state
 from openbat.local.probe import wait_exact
 from openbat.local.supervisor import Spec, Supervised, Supervisor
+from schemas import sizes
 from sinks.migrate import migrate
 from tests.brokers import Broker, brokers
 from tests.load import Load
 from tests.proxy import Proxy
 from tests.report import Figure, Report
+from tests.resident import resident_bytes
 from tests.stack import OPENBAT, Running, Stack, free_port, wait_until
 
 PARTITIONS = 4
@@ -164,9 +166,7 @@ async def running(data_dir: Path, produce_seconds: float) -> AsyncIterator[Rig]:
 
 def rss_mib(pid: int) -> float:
     """Return the memory that a process has in RAM."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+    return resident_bytes(pid) / sizes.MIB
 
 
 def judge(report: Report, figures: list[Figure]) -> None:

@@ -1,20 +1,11 @@
 """What the processes of a stack keep in memory, as the kernel counts it."""
 
-import re
 import statistics
-from pathlib import Path
 
+from tests.resident import resident_bytes
 from tests.stack import Stack
 
 MIB = 1 << 20
-_RSS = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
-
-
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident set."""
-    found = _RSS.search(Path(f"/proc/{pid}/status").read_text())
-    assert found is not None, f"process {pid} is gone"
-    return int(found[1]) * 1024
 
 
 class Memory:

@@ -13,8 +13,9 @@ from openbat.kafka import migrate_topics
 from tests.brokers import brokers
 from tests.captures import open_log
 from tests.report import Report
+from tests.resident import resident_bytes
 from tests.soak.changelog import CAPTURES, conversation, fill
-from tests.soak.memory import MIB, resident_bytes
+from tests.soak.memory import MIB
 from tests.soak.workers import Worker, worker
 
 PARTITIONS = 4
