@@ -37,6 +37,8 @@ CLICKHOUSE = tuple(
 REBALANCE = tuple(f"conversations.assigned.{at}" for at in _AROUND)
 RECOVERY = tuple(f"conversations.recovery.{at}" for at in _AROUND)
 MOMENTS = (*GATEWAY, *CONVERSATIONS, *CLICKHOUSE, *REBALANCE, *RECOVERY)
+REPLAY = tuple(f"replay.{topic}.{at}" for topic in ("captures", "dead-letters") for at in _SENT)
+"""Of `openbat dead-letters replay`, which is no role of a stack."""
 
 
 def environment(directory: Path, sabotage: str = "") -> dict[str, str]:
@@ -51,7 +53,7 @@ def environment(directory: Path, sabotage: str = "") -> dict[str, str]:
 
 
 def arm(directory: Path, moment: str, action: Action = "kill") -> None:
-    assert moment in MOMENTS, moment
+    assert moment in (*MOMENTS, *REPLAY), moment
     (directory / moment).write_text(action)
 
 
@@ -146,7 +148,7 @@ class _Moments:
         setattr(owner, name, send)
 
 
-def _gateway(moments: _Moments) -> None:
+def _producing(moments: _Moments) -> None:
     from aiokafka import AIOKafkaProducer
 
     moments.sends(AIOKafkaProducer, "send", 1)
@@ -201,7 +203,8 @@ def _ack_first() -> None:
 
 
 _ROLES: dict[str, Callable[[_Moments], None]] = {
-    "gateway": _gateway,
+    "gateway": _producing,
+    "replay": _producing,
     "conversations": _conversations,
     "clickhouse": _clickhouse,
 }
