@@ -38,7 +38,8 @@ def upsert(
             fields=fields,
             remember_days=captured.remember_days,
         ), left_out
-    if not new and fields == state.fields:
+    # As bytes: 1 and true, and 1 and 1.0, are equal, and are not the same.
+    if not new and encode(fields) == encode(state.fields):
         return state, left_out
     return replace(
         state,

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import sizes
-from schemas.records import Fields, encode
-from streams.upsert import merge
+from schemas.records import Captured, Fields, encode
+from streams.upsert import merge, upsert
 from tests.property.strategies import json_values
 
 names = st.sampled_from(["id", "plan", "a", "b"])
@@ -83,3 +84,18 @@ FULL: list[Fields] = [{"user": {"a": "x" * (sizes.FIELDS - OVERHEAD)}}]
 @example([*FULL, {"session": {"id": "x"}}])
 def test_the_fields_of_a_conversation_never_take_more_than_64_kib(captures: list[Fields]) -> None:
     assert len(encode(stored_by(captures))) <= sizes.FIELDS
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, True), (0, False), (1, 1.0), ([1], [True])])
+def test_a_value_of_another_type_is_a_change_though_it_compares_equal(
+    before: Any, after: Any
+) -> None:
+    def captured(value: Any) -> Captured:
+        fields = {"custom": {"a": value}}
+        return Captured(bytes(16), bytes(16), "c", 1, True, [], fields)
+
+    state, _ = upsert(None, captured(before), 10, [])
+    assert upsert(state, captured(before), 20, [])[0] is state
+    changed, _ = upsert(state, captured(after), 20, [])
+    assert encode(changed.fields) == encode({"custom": {"a": after}})
+    assert changed.revision > state.revision
