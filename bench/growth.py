@@ -11,7 +11,6 @@ from aiokafka import AIOKafkaProducer
 from bench import data
 from bench.contest import PARTITIONS, Contestant, work_through
 from bench.figures import Figure, Reading
-from bench.meter import resident_mib
 from bench.run import Run, say
 from bench.worker import clients, of_records, ours
 from openbat.connection import Connection
@@ -19,6 +18,7 @@ from openbat.kafka import migrate_topics
 from schemas.capture import MAX_MESSAGES
 from schemas.records import Captured, CapturedMessage, encode
 from tests.brokers import brokers
+from tests.resident import resident_mib
 from tests.soak.workers import worker
 
 SMALL = 10_000

@@ -5,18 +5,11 @@ from collections.abc import Sequence
 
 import psutil
 
-from schemas import sizes
-from tests.resident import resident_bytes
-
 
 def cpu_seconds(pids: Sequence[int]) -> float:
     """Return the processor time that processes have taken so far, all their threads together."""
     times = [psutil.Process(pid).cpu_times() for pid in pids]
     return float(sum(each.user + each.system for each in times))
-
-
-def resident_mib(pid: int) -> float:
-    return resident_bytes(pid) / sizes.MIB
 
 
 class Meter:

@@ -9,10 +9,11 @@ from aiokafka import TopicPartition
 
 from bench import wrk
 from bench.figures import Reading
-from bench.meter import Meter, resident_mib
+from bench.meter import Meter
 from bench.run import Run, say
 from openbat.kafka import captures_partitions, make_reader
 from schemas import topics
+from tests.resident import resident_mib
 from tests.stack import Stack
 
 ROLES = ("gateway", "conversations", "clickhouse")

@@ -39,7 +39,7 @@ def upsert(
             remember_days=captured.remember_days,
         ), left_out
     # As bytes: 1 and true, and 1 and 1.0, are equal, and are not the same.
-    if not new and encode(fields) == encode(state.fields):
+    if not new and (fields is state.fields or encode(fields) == encode(state.fields)):
         return state, left_out
     return replace(
         state,

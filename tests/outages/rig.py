@@ -17,13 +17,11 @@ from openbat.kafka import migrate_topics
 from openbat.local import kafka, state
 from openbat.local.probe import wait_exact
 from openbat.local.supervisor import Spec, Supervised, Supervisor
-from schemas import sizes
 from sinks.migrate import migrate
 from tests.brokers import Broker, brokers
 from tests.load import Load
 from tests.proxy import Proxy
 from tests.report import Figure, Report
-from tests.resident import resident_bytes
 from tests.stack import OPENBAT, Running, Stack, free_port, wait_until
 
 PARTITIONS = 4
@@ -162,11 +160,6 @@ async def running(data_dir: Path, produce_seconds: float) -> AsyncIterator[Rig]:
         state.write(data_dir, found)
         stack = Stack(data_dir, {"OPENBAT_DATA_DIR": str(data_dir)})
         yield Rig(stack, broker, engine, links, roles, produce_seconds)
-
-
-def rss_mib(pid: int) -> float:
-    """Return the memory that a process has in RAM."""
-    return resident_bytes(pid) / sizes.MIB
 
 
 def judge(report: Report, figures: list[Figure]) -> None:

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from tests.load import Load, quantile
-from tests.outages.rig import PARTITIONS, Rig, at_most, judge, rss_mib, say
+from tests.outages.rig import PARTITIONS, Rig, at_most, judge, say
 from tests.report import Figure, Report
+from tests.resident import resident_mib
 
 LATE_SECONDS = 0.5
 RECOVERY_SECONDS = 30.0
@@ -36,14 +37,14 @@ async def test_without_kafka_captures_are_refused_and_none_is_lost(
     gateway = rig.roles["gateway"].pid
     async with rig.load("broker", clients=200, pause_seconds=0.5) as load:
         await load.exact_everywhere(time.monotonic(), 30)
-        memory = rss_mib(gateway)
+        memory = resident_mib(gateway)
         say(f"Kafka goes away for {away_seconds:g} s")
         await asyncio.to_thread(rig.broker.process.kill)
         gone = time.monotonic()
         await asyncio.sleep(rig.produce_seconds + LATE_SECONDS)
         settled = time.monotonic()
         await asyncio.sleep(max(away_seconds - (settled - gone) - LOOKED_SECONDS, 0))
-        grown = rss_mib(gateway) - memory
+        grown = resident_mib(gateway) - memory
         waiting = await least_waiting(load)
         await rig.start_broker()
         back = time.monotonic()

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from tests.outages.rig import Rig, at_most, judge, rss_mib, say
+from tests.outages.rig import Rig, at_most, judge, say
 from tests.report import Figure, Report
+from tests.resident import resident_mib
 
 GROWTH_MIB = 400.0
 """Two batches of 50,000 rows at most, as Python's objects and as bytes."""
@@ -20,7 +21,7 @@ async def test_without_clickhouse_captures_go_on_and_the_backlog_drains(
     worker = rig.roles["clickhouse"].pid
     async with rig.load("clickhouse", clients=64, pause_seconds=0.1) as load:
         await load.exact_everywhere(time.monotonic(), 30)
-        memory = rss_mib(worker)
+        memory = resident_mib(worker)
         say(f"ClickHouse goes away for {away_seconds:g} s")
         await asyncio.to_thread(rig.engine.kill)
         started = time.monotonic()
@@ -32,14 +33,14 @@ async def test_without_clickhouse_captures_go_on_and_the_backlog_drains(
         answers = load.between(started)
         exact = sum(answer.is_exact for answer in answers) / len(answers)
         refused = sum(answer.status != 200 for answer in answers)
-        grown = rss_mib(worker) - memory
+        grown = resident_mib(worker) - memory
     await rig.start_engine()
     back = time.monotonic()
     waiting = load.messages - await rig.rows("clickhouse")
     say(f"ClickHouse is back; {waiting} rows wait")
     await load.count(300)
     drained = time.monotonic() - back
-    grown = max(grown, rss_mib(worker) - memory)
+    grown = max(grown, resident_mib(worker) - memory)
     title = f"ClickHouse away {away_seconds:g} s"
     rate = waiting / drained
     judge(

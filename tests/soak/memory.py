@@ -2,10 +2,9 @@
 
 import statistics
 
+from schemas import sizes
 from tests.resident import resident_bytes
 from tests.stack import Stack
-
-MIB = 1 << 20
 
 
 class Memory:
@@ -37,5 +36,5 @@ class Memory:
     def line(self) -> str:
         """Return the newest sample, for a person."""
         return " ".join(
-            f"{role}={samples[-1] // MIB}" for (role, _), samples in self._processes.items()
+            f"{role}={samples[-1] // sizes.MIB}" for (role, _), samples in self._processes.items()
         )

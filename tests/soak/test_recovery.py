@@ -10,18 +10,18 @@ import pytest
 
 from openbat.connection import Connection
 from openbat.kafka import migrate_topics
+from schemas import sizes
 from tests.brokers import brokers
 from tests.captures import open_log
 from tests.report import Report
 from tests.resident import resident_bytes
 from tests.soak.changelog import CAPTURES, conversation, fill
-from tests.soak.memory import MIB
 from tests.soak.workers import Worker, worker
 
 PARTITIONS = 4
 ENTRIES = {True: 1_000_000, False: 20_000}
 ASKED = 200
-MAX_BYTES = 600 * MIB
+MAX_BYTES = 600 * sizes.MIB
 
 
 @contextlib.contextmanager
@@ -68,8 +68,8 @@ def test_a_lost_table_is_rebuilt_from_the_changelog(
         report.add("a worker's start with an empty changelog", empty_seconds, "s")
     report.add("a worker's start with its table on its disk", again_seconds, "s")
     report.add(
-        "memory after the recovery", resident / MIB, "MiB",
-        bound=f"at most {MAX_BYTES / MIB:.0f} MiB", holds=resident <= MAX_BYTES,
+        "memory after the recovery", resident / sizes.MIB, "MiB",
+        bound=f"at most {MAX_BYTES / sizes.MIB:.0f} MiB", holds=resident <= MAX_BYTES,
     )  # fmt: skip
     report.add("wrong answers to duplicates afterwards", 0, bound="0")
     assert resident <= MAX_BYTES

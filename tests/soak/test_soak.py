@@ -7,19 +7,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from schemas import sizes
 from tests.report import Report
 from tests.soak.load import Counts
-from tests.soak.memory import MIB, Memory
+from tests.soak.memory import Memory
 from tests.stack import ROOT, local_stack, process
 
 CLIENTS = 32
 FULL_SECONDS, SHORT_SECONDS = 1200, 12
 SAMPLE_SECONDS = {True: 5.0, False: 1.0}
 OURS = ("gateway", "conversations", "clickhouse")
-GROWTH, GROWTH_BYTES = 0.10, 32 * MIB
+GROWTH, GROWTH_BYTES = 0.10, 32 * sizes.MIB
 CACHE_MIB = 16
 """Small, so that it is full soon: until then a worker grows with its table."""
-SHORT_GROWTH_BYTES = 128 * MIB
+SHORT_GROWTH_BYTES = 128 * sizes.MIB
 """In seconds the caches are still filling: only what would never end shows."""
 
 
@@ -73,10 +74,12 @@ def test_memory_is_flat_at_saturation(full: bool, report: Report, tmp_path: Path
         before, after = (memory.median_bytes(role, quarter) for quarter in (2, 4))
         allowed = max(before * GROWTH, GROWTH_BYTES if full else SHORT_GROWTH_BYTES)
         holds = after - before <= allowed
-        bound = f"at most {allowed / MIB:.0f} MiB more" if role in OURS else ""
-        report.add(f"memory of {role}, 2nd quarter", before / MIB, "MiB")
-        report.add(f"memory of {role}, 4th quarter", after / MIB, "MiB", bound=bound, holds=holds)
+        bound = f"at most {allowed / sizes.MIB:.0f} MiB more" if role in OURS else ""
+        report.add(f"memory of {role}, 2nd quarter", before / sizes.MIB, "MiB")
+        report.add(
+            f"memory of {role}, 4th quarter", after / sizes.MIB, "MiB", bound=bound, holds=holds
+        )
         if role in OURS and not holds:
-            grown[role] = (before / MIB, after / MIB)
+            grown[role] = (before / sizes.MIB, after / sizes.MIB)
     assert all(found == wanted for found, wanted in exact.values()), exact
     assert not grown, grown
