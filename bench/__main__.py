@@ -13,7 +13,7 @@ from statistics import median
 from bench import clickhouse, data, gateway, growth, latency, report, scale, whole, worker, wrk
 from bench.contest import PARTITIONS
 from bench.figures import Figure, Reading, Results
-from bench.run import FULL, SHORT, Run, say
+from bench.run import FULL, SHORT, BenchError, Run, say
 from bench.servers import peer_versions
 from tests.stack import local_stack
 
@@ -69,7 +69,7 @@ def main() -> int:
         wrk.check()
         with tempfile.TemporaryDirectory(prefix="openbat-bench-") as directory:
             figures, results.readings = measure(run, Path(directory))
-    except wrk.BenchError as error:
+    except BenchError as error:
         say(f"error: {error}")
         return 2
     results.figures = [figure.row() for figure in figures]

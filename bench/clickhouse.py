@@ -18,10 +18,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from bench import data
 from bench.contest import PARTITIONS, Backlog, Contestant, work_through
 from bench.figures import Figure
-from bench.run import Run, say
+from bench.run import BenchError, Run, say
 from bench.servers import PEERS
 from bench.worker import clients, of_records, ours
-from bench.wrk import BenchError
 from openbat.clickhouse import clickhouse_client
 from openbat.connection import Connection
 from openbat.kafka import migrate_topics

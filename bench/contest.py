@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.meter import Meter
-from bench.wrk import BenchError
+from bench.run import BenchError
 from openbat.connection import Connection
 from schemas import sizes
 

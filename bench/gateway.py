@@ -8,7 +8,7 @@ from bench import servers, wrk
 from bench.contest import make_topics
 from bench.figures import Figure
 from bench.meter import Meter
-from bench.run import Run, say
+from bench.run import BenchError, Run, say
 from tests.stack import Stack
 
 TOLERATED = 0.01
@@ -55,7 +55,7 @@ def measure(run: Run, stack: Stack, directory: Path) -> list[Figure]:
                     f" requests/s, {found[one.pid]:,.0f} per CPU-second"
                 )
                 if one is ours and answers.provisional > TOLERATED * answers.requests:
-                    raise wrk.BenchError(f"answers were provisional: {answers}")
+                    raise BenchError(f"answers were provisional: {answers}")
             if at < 0:
                 continue
             for figure, peer in zip(figures, peers, strict=True):

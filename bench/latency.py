@@ -9,8 +9,7 @@ import msgspec
 from bench.contest import PARTITIONS, make_topics
 from bench.figures import Figure
 from bench.load import Latencies
-from bench.run import Run, say
-from bench.wrk import BenchError
+from bench.run import BenchError, Run, say
 from tests.stack import ROOT, Stack
 
 TOPIC = "peer-produced"

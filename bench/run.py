@@ -5,6 +5,10 @@ import time
 from typing import NamedTuple
 
 
+class BenchError(Exception):
+    """Raised when a benchmark can't be run, or measured something else than it should."""
+
+
 class Run(NamedTuple):
     """Rounds of each comparison, and seconds of load in each."""
 

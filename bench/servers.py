@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.wrk import BenchError
+from bench.run import BenchError
 from tests.stack import ROOT, free_port, process
 
 PEERS = ROOT / "bench" / "peers"

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from bench import wrk
 from bench.figures import Reading
 from bench.meter import Meter
-from bench.run import Run, say
+from bench.run import BenchError, Run, say
 from openbat.kafka import captures_partitions, make_reader
 from schemas import topics
 from tests.resident import resident_mib
@@ -56,7 +56,7 @@ def measure(run: Run, stack: Stack, directory: Path) -> Whole:
         url = f"{stack.gateway_url}/api/v1/capture"
         answers = wrk.post(url, stack.state["api_key"], bodies, f"e{at}", run.seconds)
         if answers.provisional and at >= 0:
-            raise wrk.BenchError(f"answers were provisional: {answers}")
+            raise BenchError(f"answers were provisional: {answers}")
         rows = _drained(stack, rows)
         cpu = {role: meter.cpu() for role, meter in meters.items()}
         say(
@@ -93,7 +93,7 @@ def _drained(stack: Stack, before: int) -> int:
     seen, since = before, time.monotonic()
     while time.monotonic() - since < 2:
         if time.monotonic() > end:
-            raise wrk.BenchError("ClickHouse did not get all rows")
+            raise BenchError("ClickHouse did not get all rows")
         time.sleep(0.2)
         if (found := _rows(stack)) != seen:
             seen, since = found, time.monotonic()

@@ -18,9 +18,8 @@ from bench.contest import (
     written_to,
 )
 from bench.figures import Figure, Reading
-from bench.run import Run, say
+from bench.run import BenchError, Run, say
 from bench.servers import PEERS, PEERS_PYTHON
-from bench.wrk import BenchError
 from openbat.connection import Connection
 from openbat.kafka import make_reader, migrate_topics, start_producer
 from schemas import sizes, topics

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import data
+from bench.run import BenchError
 
 CONNECTIONS = 256
 SCRIPT = Path(__file__).parent / "captures.lua"
-
-
-class BenchError(Exception):
-    """Raised when a benchmark can't be run, or measured something else than it should."""
 
 
 class Answers(NamedTuple):

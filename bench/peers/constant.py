@@ -1,8 +1,6 @@
 """A bare Starlette route that returns a constant: what the frameworks alone cost."""
 
-import os
-
-import uvicorn
+from serving import serve
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,16 +19,4 @@ async def capture(_request: Request) -> Response:
 app = Starlette(routes=[Route("/api/v1/capture", capture, methods=["POST"])])
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=2048,
-    )
+    serve(app, lifespan="off")

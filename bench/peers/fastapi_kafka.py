@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import uvicorn
 from aiokafka import AIOKafkaProducer
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from serving import serve
 
 NAMESPACE = uuid.UUID(int=1)
 KEYS = {hashlib.sha256(os.environ["KEY"].encode()).digest(): "bench"}
@@ -113,15 +113,4 @@ async def post(capture: Capture, request: Request, _: Annotated[str, Depends(cha
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=2048,
-    )
+    serve(app, lifespan="on")
