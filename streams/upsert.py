@@ -23,7 +23,8 @@ def upsert(
         return state, []
     fields, left_out = merge(state.fields if state else {}, captured.fields)
     if state is None:
-        sent = [message.sent_at for message in new] or [captured.received_at]
+        sent_at = new[0].sent_at if new else captured.received_at
+        first, last = _span(new, sent_at, sent_at)
         return ConversationState(
             chatbot_id=captured.chatbot_id,
             conversation_id=captured.conversation_id,
@@ -31,8 +32,8 @@ def upsert(
             revision=captured.received_at,
             position=position,
             message_count=len(new),
-            first_message_at=min(sent),
-            last_message_at=max(sent),
+            first_message_at=first,
+            last_message_at=last,
             created_at=captured.received_at,
             updated_at=captured.received_at,
             fields=fields,
@@ -41,18 +42,29 @@ def upsert(
     # As bytes: 1 and true, and 1 and 1.0, are equal, and are not the same.
     if not new and (fields is state.fields or encode(fields) == encode(state.fields)):
         return state, left_out
+    first, last = _span(new, state.first_message_at, state.last_message_at)
     return replace(
         state,
         revision=max(state.revision + 1, captured.received_at),
         position=position,
         message_count=state.message_count + len(new),
-        first_message_at=min([state.first_message_at, *(m.sent_at for m in new)]),
-        last_message_at=max([state.last_message_at, *(m.sent_at for m in new)]),
+        first_message_at=first,
+        last_message_at=last,
         updated_at=captured.received_at,
         fields=fields,
         remember_days=captured.remember_days,
         forgotten_before=forgotten_before,
     ), left_out
+
+
+def _span(new: list[NewMessage], first: int, last: int) -> tuple[int, int]:
+    """Return the span of time from first to last, and all new messages."""
+    for message in new:
+        if message.sent_at < first:
+            first = message.sent_at
+        elif message.sent_at > last:
+            last = message.sent_at
+    return first, last
 
 
 def merge(stored: Fields, sent: Fields) -> tuple[Fields, list[str]]:
