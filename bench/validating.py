@@ -17,6 +17,7 @@ from bench import data
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.limits import RateLimits
+from gateway.pace import Pace
 from gateway.publisher import Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected, Replies
@@ -51,7 +52,7 @@ def main() -> None:
         registry = Registry()
         chatbot = with_key(data.chatbot(), os.environ["KEY"])
         registry.apply(UUID(chatbot.id).bytes, chatbot_codec.encode(chatbot))
-        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds)
+        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds, Pace(0, 0))
         endpoint.append(
             CaptureEndpoint(
                 registry,

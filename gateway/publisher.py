@@ -1,7 +1,7 @@
 """Publishes captures: batched per partition, answered only after the broker's acknowledgement.
 
-A batch collects while the one before it is on its way, or for `linger_seconds` when none is, up
-to a byte limit: the busier a partition, the larger its records.
+A batch collects for the linger, and while the one before it is on its way, up to a byte limit: the
+busier a partition, the larger its records.
 
 Where the log is late, captures do not queue up to wait for it in vain. Once a capture of a
 partition has waited for the whole time-out, later ones are refused at once, but for one that finds
@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from gateway.errors import unavailable
+from gateway.pace import Pace
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
 from schemas.records import CapturesRecord, captures_codec
@@ -37,13 +38,14 @@ T = TypeVar("T")
 
 
 class _Batch(Generic[T]):
-    """Captures that become one record."""
+    """Captures that become one record. `is_due` when the linger is over."""
 
-    __slots__ = ("acknowledged", "frames", "size", "timers")
+    __slots__ = ("acknowledged", "frames", "is_due", "size", "timers")
 
     def __init__(self, acknowledged: asyncio.Future[T | None]) -> None:
         self.frames: list[bytes] = []
         self.size = 0
+        self.is_due = False
         self.acknowledged = acknowledged
         self.timers: list[asyncio.TimerHandle] = []
 
@@ -80,7 +82,7 @@ class Publisher(Generic[T]):
         partitions: of the captures topic.
         generation: of the captures topic.
         reply_partition: where this gateway reads its replies.
-        linger_seconds: how long a batch collects where none is on its way.
+        pace: how long a batch collects at least.
         timeout_seconds: how long a capture waits for its acknowledgement.
         on_acknowledged: called once for each acknowledged record, with its partition and offset;
             what it returns is handed to every capture of the record.
@@ -95,14 +97,14 @@ class Publisher(Generic[T]):
         partitions: int,
         generation: int,
         reply_partition: int,
-        linger_seconds: float,
+        pace: Pace,
         timeout_seconds: float,
     ) -> None:
         self._make_producer = make_producer
         self._on_acknowledged = on_acknowledged
         self._generation = generation
         self._reply_partition = reply_partition
-        self._linger_seconds = linger_seconds
+        self._pace = pace
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._lanes: list[_Lane[T]] = [_Lane() for _ in range(partitions)]
@@ -139,9 +141,10 @@ class Publisher(Generic[T]):
             batch = lane.batch = _Batch(self._loop.create_future())
             expire = self._loop.call_later(self._timeout_seconds, self._expire, partition, batch)
             batch.timers.append(expire)
-            if not lane.on_their_way:
-                flush = self._loop.call_later(self._linger_seconds, self._flush, partition, batch)
-                batch.timers.append(flush)
+            linger = self._loop.call_later(
+                self._pace.linger_seconds, self._flush_due, partition, batch
+            )
+            batch.timers.append(linger)
         index = len(batch.frames)
         batch.frames.append(frame)
         batch.size += len(frame)
@@ -176,6 +179,11 @@ class Publisher(Generic[T]):
         if lane.batch is batch:
             lane.batch = None
             self._release(batch)
+
+    def _flush_due(self, partition: int, batch: _Batch[T]) -> None:
+        batch.is_due = True
+        if not self._lanes[partition].on_their_way:
+            self._flush(partition, batch)
 
     def _flush(self, partition: int, batch: _Batch[T]) -> None:
         lane = self._lanes[partition]
@@ -214,7 +222,7 @@ class Publisher(Generic[T]):
                 timer.cancel()
             self._release(batch)
             lane.on_their_way -= 1
-            if lane.batch is not None and not lane.on_their_way:
+            if lane.batch is not None and lane.batch.is_due and not lane.on_their_way:
                 self._flush(partition, lane.batch)
 
     def _release(self, batch: _Batch[T]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 from aiokafka import AIOKafkaConsumer
 
+from gateway.pace import Pace
 from schemas.codec import UndecodableError
 from schemas.records import CaptureResult, RepliesRecord, replies_codec
 
@@ -61,12 +62,14 @@ class Replies:
     Args:
         wait_seconds: the default wait for a reply.
         keep_seconds: how long a reply may be asked for at most (`Prefer: wait`).
+        pace: is told how long replies take.
 
     """
 
-    def __init__(self, wait_seconds: float, keep_seconds: float) -> None:
+    def __init__(self, wait_seconds: float, keep_seconds: float, pace: Pace) -> None:
         self._wait_seconds = wait_seconds
         self._keep_seconds = max(keep_seconds, wait_seconds)
+        self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._expected: dict[Name, Expected] = {}
         self._parked: dict[Name, tuple[float, Results]] = {}
@@ -119,6 +122,7 @@ class Replies:
     def _settle(self, expected: Expected, results: Results) -> None:
         if expected.timer is not None:
             expected.timer.cancel()
+        self._pace.replied(self._loop.time() - expected.at)
         if not expected.soon.done():
             self._late.discard(expected.partition)
             expected.soon.set_result(results)
@@ -127,6 +131,7 @@ class Replies:
     def _give_up_soon(self, expected: Expected) -> None:
         if not expected.soon.done():
             expected.soon.set_result(None)
+        self._pace.replied(self._wait_seconds)
         if expected.partition not in self._late:
             self._late.add(expected.partition)
             log.warning("replies are late: provisional answers", partition=expected.partition)

@@ -21,6 +21,7 @@ from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.errors import unavailable
 from gateway.limits import RateLimits
+from gateway.pace import Pace
 from gateway.protocol import ConnectionBounds, make_protocol
 from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
@@ -123,7 +124,10 @@ class Gateway:
         await registry_reader.start()
         await read_to_end(registry_reader, registry)
 
-        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds)
+        pace = Pace(
+            settings.linger_milliseconds / 1000, settings.longest_linger_milliseconds / 1000
+        )
+        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds, pace)
         reply_partition = random.randrange(topics.REPLY_PARTITIONS)  # noqa: S311 - spreads load
         replies_reader = make_reader(connection)
         exits.push_async_callback(replies_reader.stop)
@@ -140,7 +144,7 @@ class Gateway:
             partitions=partitions,
             generation=registry.generation,
             reply_partition=reply_partition,
-            linger_seconds=settings.linger_milliseconds / 1000,
+            pace=pace,
             timeout_seconds=settings.produce_timeout_seconds,
         )
         exits.push_async_callback(publisher.close)

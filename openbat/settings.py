@@ -132,8 +132,12 @@ class Settings(Struct, frozen=True):
     ] = 30
     linger_milliseconds: Annotated[
         Annotated[float, Meta(ge=0, le=1000)],
-        Meta(description="How long a gateway collects a batch where none is on its way."),
+        Meta(description="How long a gateway collects captures before it sends them, at least."),
     ] = 1.0
+    longest_linger_milliseconds: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)],
+        Meta(description="How long it collects them at most, where the conversations workers lag."),
+    ] = 20.0
     default_rate_limit: Annotated[
         str, Meta(description="Per chatbot that has none of its own: `off` or `600/minute`.")
     ] = "off"

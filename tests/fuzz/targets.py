@@ -20,6 +20,7 @@ from gateway.capture import LEFT_OUT
 from gateway.decode import captured_of, decode_capture
 from gateway.errors import RefusedError
 from gateway.limits import OFF, RateLimits
+from gateway.pace import Pace
 from gateway.registry import Registry
 from gateway.replies import Replies, result_at
 from schemas import topics
@@ -98,7 +99,7 @@ def replies(data: bytes) -> None:
     reply = replies_codec.decode(data)
 
     async def receive() -> None:
-        waiting = Replies(1, 1)
+        waiting = Replies(1, 1, Pace(0, 0))
         expected = waiting.expect(reply.partition, reply.offset)
         waiting.receive(reply)
         waiting.receive(reply)

@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from gateway import publisher
 from gateway.errors import RefusedError
+from gateway.pace import Pace
 from gateway.publisher import UNKNOWN_OFFSET, Publisher
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
@@ -56,7 +57,7 @@ async def make(brokers: Brokers) -> AsyncIterator[Make]:
                 partitions=2,
                 generation=3,
                 reply_partition=7,
-                linger_seconds=linger_seconds,
+                pace=Pace(linger_seconds, linger_seconds),
                 timeout_seconds=timeout_seconds,
             )
         )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway import replies
+from gateway.pace import SHARE, WEIGHT, Pace
 from gateway.replies import Replies, Results, read_replies, result_at
 from schemas.records import CaptureResult, RepliesRecord, replies_codec
 from tests.unit.fakes import LONG_SECONDS, FakeConsumer, settled
@@ -14,12 +15,16 @@ RESULTS = [CaptureResult(2), CaptureResult(None), CaptureResult(0, ["user.id"])]
 SHORT_SECONDS = 0.02
 
 
+def replies_within(wait_seconds: float, keep_seconds: float) -> Replies:
+    return Replies(wait_seconds, keep_seconds, Pace(0, 0))
+
+
 def reply(offset: int, partition: int = 0) -> RepliesRecord:
     return RepliesRecord(partition, offset, RESULTS)
 
 
 async def test_a_reply_after_the_acknowledgement_is_handed_over() -> None:
-    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    matched = replies_within(LONG_SECONDS, LONG_SECONDS)
     expected = matched.expect(0, 5)
     matched.receive(reply(6))
     matched.receive(reply(5, partition=1))
@@ -30,7 +35,7 @@ async def test_a_reply_after_the_acknowledgement_is_handed_over() -> None:
 
 
 async def test_a_reply_that_overtakes_the_acknowledgement_is_parked() -> None:
-    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    matched = replies_within(LONG_SECONDS, LONG_SECONDS)
     matched.receive(reply(5))
     assert matched.expect(0, 5).soon.result() == RESULTS
     assert not matched.expect(0, 5).soon.done()
@@ -40,7 +45,7 @@ async def test_parked_replies_are_bounded_and_the_oldest_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replies, "MAX_PARKED", 2)
-    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    matched = replies_within(LONG_SECONDS, LONG_SECONDS)
     for offset in range(3):
         matched.receive(reply(offset))
     assert [matched.expect(0, offset).soon.done() for offset in range(3)] == [False, True, True]
@@ -50,7 +55,7 @@ async def test_expected_replies_are_bounded_and_the_oldest_is_answered_provision
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replies, "MAX_EXPECTED", 2)
-    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
     expected = [matched.expect(0, offset) for offset in range(3)]
     for offset in range(3):
         matched.receive(reply(offset))
@@ -58,14 +63,14 @@ async def test_expected_replies_are_bounded_and_the_oldest_is_answered_provision
 
 
 async def test_a_parked_reply_is_forgotten_after_the_wait() -> None:
-    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
     matched.receive(reply(0))
     await matched.expect(0, 1).soon
     assert not matched.expect(0, 0).soon.done()
 
 
 async def test_a_late_reply_opens_the_breaker_of_its_partition_and_a_timely_one_closes_it() -> None:
-    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
     expected = matched.expect(0, 0)
     awaited = matched.expect(0, 1)
     assert not matched.is_late(0)
@@ -85,7 +90,7 @@ async def test_a_late_reply_opens_the_breaker_of_its_partition_and_a_timely_one_
 
 
 async def test_the_last_reply_that_was_awaited_closes_the_breaker_though_it_is_late() -> None:
-    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
     late = [matched.expect(0, offset) for offset in range(2)]
     other = matched.expect(1, 0)
     for expected in (*late, other):
@@ -98,7 +103,7 @@ async def test_the_last_reply_that_was_awaited_closes_the_breaker_though_it_is_l
 
 
 async def test_a_reply_that_is_forgotten_holds_no_breaker_open() -> None:
-    matched = Replies(SHORT_SECONDS, SHORT_SECONDS)
+    matched = replies_within(SHORT_SECONDS, SHORT_SECONDS)
     await matched.expect(0, 0).soon
     await asyncio.sleep(2 * SHORT_SECONDS)
     await matched.expect(0, 1).soon
@@ -107,7 +112,7 @@ async def test_a_reply_that_is_forgotten_holds_no_breaker_open() -> None:
 
 
 async def test_a_reply_that_was_parked_closes_the_breaker() -> None:
-    matched = Replies(SHORT_SECONDS, LONG_SECONDS)
+    matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
     await matched.expect(0, 0).soon
     matched.receive(reply(1))
     matched.expect(0, 1)
@@ -115,7 +120,7 @@ async def test_a_reply_that_was_parked_closes_the_breaker() -> None:
 
 
 async def test_a_reply_may_be_asked_for_until_it_is_forgotten() -> None:
-    matched = Replies(SHORT_SECONDS, SHORT_SECONDS)
+    matched = replies_within(SHORT_SECONDS, SHORT_SECONDS)
     forgotten = matched.expect(0, 0)
     await forgotten.soon
     kept = matched.expect(0, 1)
@@ -126,7 +131,7 @@ async def test_a_reply_may_be_asked_for_until_it_is_forgotten() -> None:
 
 
 async def test_replies_are_kept_at_least_as_long_as_the_default_wait() -> None:
-    matched = Replies(LONG_SECONDS, 0)
+    matched = replies_within(LONG_SECONDS, 0)
     first = matched.expect(0, 0)
     matched.expect(0, 1)
     matched.receive(reply(0))
@@ -161,8 +166,35 @@ async def test_an_undecodable_reply_is_passed_over() -> None:
 
 
 async def test_who_waits_when_the_gateway_ends_is_told_that_nothing_comes() -> None:
-    matched = Replies(LONG_SECONDS, LONG_SECONDS)
+    matched = replies_within(LONG_SECONDS, LONG_SECONDS)
     waiting = matched.expect(0, 0)
     matched.give_up()
     assert (await waiting.soon, await waiting.results) == (None, None)
     assert not matched.is_late(0)
+
+
+async def test_the_pace_follows_what_replies_take() -> None:
+    pace = Pace(0, 1)
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS, pace)
+    expected = matched.expect(0, 1)
+    # One that does not come in time counts as the whole wait, and again when it is there.
+    assert await expected.soon is None
+    late = pace.linger_seconds
+    assert late == pytest.approx(SHARE * WEIGHT * SHORT_SECONDS)
+    matched.receive(reply(1))
+    assert pace.linger_seconds > late
+    for offset in range(100):
+        matched.receive(reply(offset, partition=1))
+        matched.expect(1, offset)
+    assert pace.linger_seconds < late / 1000
+
+
+def test_the_linger_is_a_share_of_what_replies_take_within_bounds() -> None:
+    pace = Pace(0.001, 0.02)
+    found = []
+    for seconds in (0.0, 0.04, 1.0, 0.0):
+        for _ in range(100):
+            pace.replied(seconds)
+        found.append(pace.linger_seconds)
+    assert found == pytest.approx([0.001, 0.01, 0.02, 0.001], rel=1e-3)
+    assert Pace(0.05, 0.02).linger_seconds == 0.05
