@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -31,13 +31,13 @@ from sinks.rows import (
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
-    Row,
     RowBatch,
 )
 from sinks.writer import INSERT_SETTINGS
 from streams.clickhouse import MAX_BATCH_ROWS
 from tests.brokers import brokers
 from tests.captures import read_partition
+from tests.rows import rows
 from tests.soak.workers import worker
 from tests.stack import OPENBAT, free_port, process, wait_until
 
@@ -119,8 +119,8 @@ async def _contest(
         "ClickHouse worker", "rows/CPU-s", "clickhouse-connect, ready-made columns", 0.7, 0.9
     )
     ready = directory / "columns.msgpack"
-    rows = _write_columns(values, ready)
-    backlog = Backlog([(partition, None, value) for partition, value in values], rows)
+    count = _write_columns(values, ready)
+    backlog = Backlog([(partition, None, value) for partition, value in values], count)
     admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
 
@@ -140,13 +140,13 @@ async def _contest(
                 peer = await asyncio.to_thread(_insert, url, ready)
                 say(
                     f"ClickHouse worker, round {at + 1}: {speed.cpu:,.0f} rows per CPU-second; "
-                    f"ready-made columns {rows / peer:,.0f}"
+                    f"ready-made columns {count / peer:,.0f}"
                 )
                 if at >= 0:
-                    figure.add(speed.cpu, rows / peer)
+                    figure.add(speed.cpu, count / peer)
     finally:
         await admin.close()
-    return Inserted(figure, rows / run.captures)
+    return Inserted(figure, count / run.captures)
 
 
 async def _until(committed: Callable[[], Awaitable[int]], wanted: int) -> None:
@@ -170,28 +170,26 @@ def _insert(url: str, ready: Path) -> float:
 def _write_columns(values: list[tuple[int, bytes]], path: Path) -> int:
     """Write the batches that the worker would insert, as columns; return how many rows."""
     inserts = []
-    rows = 0
+    count = 0
     batch = RowBatch()
     for at, (partition, value) in enumerate(values):
         batch.add(value, partition, at)
         if batch.rows >= MAX_BATCH_ROWS or at + 1 == len(values):
-            rows += batch.rows
+            count += batch.rows
             inserts += [
-                (MESSAGE_TABLE, MESSAGE_COLUMNS, _columns(batch.messages), INSERT_SETTINGS),
-                (
-                    CONVERSATION_TABLE,
-                    CONVERSATION_COLUMNS,
-                    _columns(list(batch.conversations.values())),
-                    INSERT_SETTINGS,
-                ),
+                (table, columns, _columns(found.encoded, columns), INSERT_SETTINGS)
+                for table, columns, found in (
+                    (MESSAGE_TABLE, MESSAGE_COLUMNS, batch.messages),
+                    (CONVERSATION_TABLE, CONVERSATION_COLUMNS, batch.conversations),
+                )
             ]
             batch = RowBatch()
     path.write_bytes(msgspec.msgpack.encode(inserts))
-    return rows
+    return count
 
 
-def _columns(rows: list[Row]) -> list[tuple[object, ...]]:
-    return list(zip(*(row.values for row in rows), strict=True))
+def _columns(encoded: list[bytes], columns: Sequence[str]) -> list[tuple[object, ...]]:
+    return list(zip(*(row.values() for row in rows(encoded, columns)), strict=True))
 
 
 def _answers(url: str) -> bool:

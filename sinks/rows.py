@@ -1,8 +1,11 @@
 """From records of `messages` to ClickHouse's rows. Pure.
 
-Ids stay 16 bytes and times microseconds: clickhouse-connect writes them as they are.
+A row is encoded once, as ClickHouse's format MsgPack wants it: the values of its columns, one after
+the other, UUIDs as an extension type, times as microseconds, JSON as bytes.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +18,7 @@ from schemas.dead_letters import DeadLetter, Source, detail_of
 from schemas.records import (
     Change,
     ConversationState,
+    Fields,
     NewMessage,
     decode_new_messages,
     decode_state,
@@ -26,14 +30,14 @@ from schemas.times import FIRST_INSTANT, LAST_INSTANT, microseconds
 MESSAGE_TABLE = "openbat.message_rows"
 CONVERSATION_TABLE = "openbat.conversation_rows"
 
-MESSAGE_COLUMNS = (
-    "chatbot_id", "conversation_id", "external_conversation_id", "message_id", "role", "content",
-    "sent_at", "received_at", "position",
-)  # fmt: skip
+_IDS = ("chatbot_id", "conversation_id", "external_conversation_id")
+
+MESSAGE_COLUMNS = (*_IDS, "message_id", *NewMessage.__struct_fields__[1:])
+"""A message's values are its row's, so its encoding is the row's."""
 
 
 class Origin(NamedTuple):
-    """Where a row came from: its change, and the number in the record of the change's first row.
+    """Where rows came from: their change, and the number in the record of the change's first row.
 
     The rows of a record are counted from 0: of each change the conversation's, then its messages'.
     A change that has no rows counts as one.
@@ -45,11 +49,34 @@ class Origin(NamedTuple):
     change: Change
 
 
-class Row(NamedTuple):
-    """One row, in the order of its table's columns, and where it came from."""
+class Rows:
+    """Rows of one table, each the MessagePack of its columns' values, and where they came from.
 
-    values: tuple[Any, ...]
-    origin: Origin
+    Args:
+        first: the number among its change's rows of the first one that goes to this table.
+
+    Attributes:
+        encoded: the rows.
+
+    """
+
+    def __init__(self, first: int) -> None:
+        self.encoded: list[bytes] = []
+        self._first = first
+        self._starts: list[int] = []
+        self._origins: list[Origin] = []
+
+    def add(self, origin: Origin, encoded: Sequence[bytes]) -> None:
+        """Add all rows of a change that go to this table."""
+        self._starts.append(len(self.encoded))
+        self._origins.append(origin)
+        self.encoded += encoded
+
+    def origin(self, index: int) -> tuple[Origin, int]:
+        """Return where the row at an index came from, and its number among its change's."""
+        # Of several changes that start here all but the last have no rows.
+        found = bisect_right(self._starts, index) - 1
+        return self._origins[found], self._first + index - self._starts[found]
 
 
 class Rejected(NamedTuple):
@@ -62,13 +89,23 @@ class Rejected(NamedTuple):
 _SHAPES: dict[str, Shape] = {"user": User, "organization": Organization, "session": Session}
 """Groups whose known members have a column each."""
 
+_EMPTY = {
+    group: (*(None for _ in shape.__struct_fields__), b"{}") for group, shape in _SHAPES.items()
+}
+"""The columns of a group of which nothing is known."""
+
 CONVERSATION_COLUMNS = (
-    "chatbot_id", "conversation_id", "external_conversation_id",
+    *_IDS,
     *(f"{group}_{member}" for group, shape in _SHAPES.items()
       for member in (*shape.__struct_fields__, "other")),
     "custom", "message_count", "first_message_at", "last_message_at", "created_at", "updated_at",
     "revision",
 )  # fmt: skip
+
+_UUID = b"\xd8\x02"
+"""Before 16 bytes, most significant first: ClickHouse's extension type of a UUID."""
+_ARRAY_16 = 0xDC
+"""Begins an array of more than 15 values, before two bytes of their number; others take one."""
 
 _json = msgspec.json.Encoder().encode
 
@@ -77,12 +114,19 @@ class RowBatch:
     """Rows of several records: every message, and of each conversation the newest state."""
 
     def __init__(self) -> None:
-        self.messages: list[Row] = []
-        self.conversations: dict[bytes, Row] = {}
+        self.messages = Rows(first=1)
+        self._newest: dict[bytes, tuple[int, Origin, bytes]] = {}
+
+    @property
+    def conversations(self) -> Rows:
+        rows = Rows(first=0)
+        for _, origin, encoded in self._newest.values():
+            rows.add(origin, [encoded])
+        return rows
 
     @property
     def rows(self) -> int:
-        return len(self.messages) + len(self.conversations)
+        return len(self.messages.encoded) + len(self._newest)
 
     def add(self, value: bytes, partition: int, offset: int) -> list[Rejected]:
         """Add the rows of one `messages` record.
@@ -95,10 +139,10 @@ class RowBatch:
 
         """
         rejected = []
-        first_row = 0
+        row = 0
         for change in messages_codec.decode(value):
-            origin = Origin(partition, offset, first_row, change)
-            first_row += 1
+            origin = Origin(partition, offset, row, change)
+            row += 1
             try:
                 state, new = decode_state(change.state), decode_new_messages(change.messages)
                 conversation = _conversation(state)
@@ -107,48 +151,45 @@ class RowBatch:
                 letter = DeadLetter("undecodable_output", detail_of(error), source)
                 rejected.append(Rejected(letter, messages_codec.encode([change])))
                 continue
-            first_row += len(new)
-            ids = state.chatbot_id, state.conversation_id, state.external_id
-            self.messages += [
-                Row(
-                    (
-                        *ids, message.id, message.role, message.content, message.sent_at,
-                        message.received_at, message.position,
-                    ),
-                    origin,
-                )
-                for message in new
-            ]  # fmt: skip
-            known = self.conversations.get(state.conversation_id)
-            if known is None or known.values[-1] <= state.revision:
-                row = Row((*ids, *conversation), origin)
-                self.conversations[state.conversation_id] = row
+            ids = _ids(state)
+            self.messages.add(origin, [ids + _values(encode(message)) for message in new])
+            row += len(new)
+            known = self._newest.get(state.conversation_id)
+            if known is None or known[0] <= state.revision:
+                encoded = ids + _values(encode(conversation))
+                self._newest[state.conversation_id] = state.revision, origin, encoded
         return rejected
 
 
-def record_of(table: str, row: Row) -> tuple[bytes, int]:
-    """Return a `messages` record that makes this row again, and the row's number in its own.
+def record_of(change: Change, number: int) -> bytes:
+    """Return a `messages` record that makes one row of a change again.
 
     It holds the conversation's state as the row's record had it, and of the messages that one.
     """
-    _, _, number, change = row.origin
-    kept: list[NewMessage] = []
-    if table == MESSAGE_TABLE:
-        for at, message in enumerate(decode_new_messages(change.messages), start=1):
-            if row.values[3:] == msgspec.structs.astuple(message):
-                kept = [message]
-                number += at
-                break
+    kept = decode_new_messages(change.messages)[number - 1 : number] if number else []
     part = Change(change.conversation_id, change.state, msgspec.Raw(encode(kept)))
-    return messages_codec.encode([part]), number
+    return messages_codec.encode([part])
+
+
+def _ids(state: ConversationState) -> bytes:
+    chatbot_id, conversation_id = _UUID + state.chatbot_id, _UUID + state.conversation_id
+    return chatbot_id + conversation_id + encode(state.external_id)
+
+
+def _values(array: bytes) -> bytes:
+    """Return the values of an encoded array: ClickHouse wants no header around a row's."""
+    return array[1 if array[0] != _ARRAY_16 else 3 :]
 
 
 def _conversation(state: ConversationState) -> list[Any]:
     """Return the columns after the ids. Raises UndecodableError."""
+    fields = state.fields
     try:
         return [
-            *(column for group in _SHAPES for column in _group(state, group)),
-            _json(state.fields.get("custom", {})).decode(),
+            *_group(fields, "user"),
+            *_group(fields, "organization"),
+            *_group(fields, "session"),
+            _json(fields.get("custom", {})),
             state.message_count,
             state.first_message_at,
             state.last_message_at,
@@ -160,16 +201,18 @@ def _conversation(state: ConversationState) -> list[Any]:
         raise UndecodableError(str(error)) from error
 
 
-def _group(state: ConversationState, group: str) -> list[Any]:
+def _group(fields: Fields, group: str) -> Sequence[Any]:
     """Return the columns of a group's known members, and the one of all others."""
-    sent = state.fields.get(group, {})
+    sent = fields.get(group)
+    if not sent:
+        return _EMPTY[group]
     known = msgspec.convert(sent, _SHAPES[group])
     columns = list(msgspec.structs.astuple(known))
     if isinstance(known, User) and known.created_at is not None:
         columns[User.__struct_fields__.index("created_at")] = _instant(known.created_at)
     names = known.__struct_encode_fields__
     others = {name: value for name, value in sent.items() if name not in names}
-    return [*columns, _json(others).decode()]
+    return [*columns, _json(others) if others else b"{}"]
 
 
 def _instant(text: str) -> int:

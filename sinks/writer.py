@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import lz4.frame  # type: ignore[import-untyped]
 import structlog
-from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from schemas import topics
@@ -15,9 +16,10 @@ from sinks.rows import (
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
+    Origin,
     Rejected,
-    Row,
     RowBatch,
+    Rows,
     record_of,
 )
 
@@ -42,28 +44,21 @@ src/Common/ErrorCodes.cpp. Every other error is retried, with the batch whole.""
 class Client(Protocol):
     """The part of a clickhouse-connect client that is used here."""
 
-    def create_insert_context(
-        self,
-        table: str,
-        column_names: Sequence[str],
-        *,
-        data: Sequence[Sequence[Any]],
-        column_oriented: bool,
-    ) -> Any: ...
+    def create_insert_context(self, table: str, column_names: Sequence[str]) -> Any: ...
 
-    def insert(
+    def raw_insert(
         self,
         table: str,
-        data: Sequence[Sequence[Any]],
-        *,
         column_names: Sequence[str],
-        column_oriented: bool,
+        insert_block: bytes,
         settings: dict[str, Any],
+        fmt: str,
+        compression: str,
     ) -> Any: ...
 
 
 class ClickHouseWriter:
-    """Inserts message rows, then conversation rows, columnar, in a thread of its own.
+    """Inserts message rows, then conversation rows, in a thread of its own.
 
     Raises:
         ClickHouseError: at construction, ClickHouse can't be reached or lacks the tables.
@@ -76,11 +71,8 @@ class ClickHouseWriter:
             (MESSAGE_TABLE, MESSAGE_COLUMNS),
             (CONVERSATION_TABLE, CONVERSATION_COLUMNS),
         ):
-            # Fails here, not at the first row, where the schema is missing. It also lets the
-            # client load pandas, where that is installed, before somebody waits for a row.
-            client.create_insert_context(
-                table, columns, data=[[] for _ in columns], column_oriented=True
-            )
+            # Fails here, not at the first row, where the schema is missing.
+            client.create_insert_context(table, columns)
 
     def batch(self) -> RowBatch:
         return RowBatch()
@@ -91,52 +83,58 @@ class ClickHouseWriter:
         Other errors are retried for as long as they last: ClickHouse away, a full disk, too many
         parts.
         """
-        conversations = list(batch.conversations.values())
         return [
             *await self._insert(MESSAGE_TABLE, MESSAGE_COLUMNS, batch.messages),
-            *await self._insert(CONVERSATION_TABLE, CONVERSATION_COLUMNS, conversations),
+            *await self._insert(CONVERSATION_TABLE, CONVERSATION_COLUMNS, batch.conversations),
         ]
 
-    async def _insert(self, table: str, columns: Sequence[str], rows: list[Row]) -> list[Rejected]:
-        if not rows:
-            return []
-        try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(_may_pass),
-                wait=wait_random_exponential(multiplier=0.2, max=LONGEST_RETRY_WAIT_SECONDS),
-                before_sleep=lambda state: log.warning(
-                    "insert failed; trying again",
-                    table=table,
-                    rows=len(rows),
-                    attempt=state.attempt_number,
-                    error=detail_of(state.outcome.exception() if state.outcome else None),
-                ),
-                reraise=True,
-            ):
-                with attempt:
-                    data = list(zip(*(row.values for row in rows), strict=True))
-                    await asyncio.to_thread(
-                        self._client.insert, table, data,
-                        column_names=columns, column_oriented=True, settings=INSERT_SETTINGS,
-                    )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
-            if len(rows) == 1:
-                (row,) = rows
-                value, number = record_of(table, row)
-                partition, offset, *_ = row.origin
-                source = Source(topics.MESSAGES, partition, offset, number)
-                return [Rejected(DeadLetter("rejected_row", detail_of(error), source), value)]
-            middle = len(rows) // 2
-            return [
-                *await self._insert(table, columns, rows[:middle]),
-                *await self._insert(table, columns, rows[middle:]),
-            ]
-        return []
+    async def _insert(self, table: str, columns: Sequence[str], rows: Rows) -> list[Rejected]:
+        rejected = []
+        todo = [range(len(rows.encoded))]
+        while todo:
+            part = todo.pop()
+            if not part:
+                continue
+            try:
+                await self._insert_part(table, columns, rows.encoded[part.start : part.stop])
+            except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
+                if len(part) == 1:
+                    rejected.append(_rejected(*rows.origin(part.start), error))
+                else:
+                    middle = len(part) // 2
+                    todo += [part[middle:], part[:middle]]
+        return rejected
+
+    async def _insert_part(
+        self, table: str, columns: Sequence[str], encoded: Sequence[bytes]
+    ) -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_RETRY_WAIT_SECONDS),
+            before_sleep=lambda state: log.warning(
+                "insert failed; trying again",
+                table=table,
+                rows=len(encoded),
+                attempt=state.attempt_number,
+                error=detail_of(state.outcome.exception() if state.outcome else None),
+            ),
+            reraise=True,
+        ):
+            with attempt:
+                await asyncio.to_thread(self._send, table, columns, encoded)
+
+    def _send(self, table: str, columns: Sequence[str], encoded: Sequence[bytes]) -> None:
+        block = lz4.frame.compress(b"".join(encoded))
+        self._client.raw_insert(table, columns, block, INSERT_SETTINGS, "MsgPack", "lz4")
+
+
+def _rejected(origin: Origin, number: int, error: Exception) -> Rejected:
+    row = origin.first_row + number
+    source = Source(topics.MESSAGES, origin.partition, origin.offset, row)
+    letter = DeadLetter("rejected_row", detail_of(error), source)
+    return Rejected(letter, record_of(origin.change, number))
 
 
 def _may_pass(error: BaseException) -> bool:
     """Whether an error says nothing about a row's data."""
-    if isinstance(error, DataError | ValueError | TypeError | OverflowError | AttributeError):
-        return False
-    code = getattr(error, "code", None)
-    return not (isinstance(error, ClickHouseError) and code in ROW_FAULTS)
+    return not (isinstance(error, ClickHouseError) and getattr(error, "code", None) in ROW_FAULTS)

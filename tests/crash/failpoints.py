@@ -182,9 +182,7 @@ def _clickhouse(moments: _Moments) -> None:
     from clickhouse_connect.driver.httpclient import HttpClient
 
     _worker(moments)
-    moments.around(
-        HttpClient, "data_insert", lambda _, context: context.table.rpartition(".")[2].strip("`")
-    )
+    moments.around(HttpClient, "raw_insert", lambda _, table, *__: table.rpartition(".")[2])
 
 
 def _ack_first() -> None:

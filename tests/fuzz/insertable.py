@@ -1,4 +1,4 @@
-"""Whether ClickHouse's client takes rows: they are encoded as they would be sent, and not sent."""
+"""Whether ClickHouse's columns hold rows: each value is encoded as its column's type."""
 
 import re
 
@@ -12,9 +12,9 @@ from sinks.rows import (
     CONVERSATION_TABLE,
     MESSAGE_COLUMNS,
     MESSAGE_TABLE,
-    Row,
     RowBatch,
 )
+from tests.rows import rows
 
 _COLUMN = re.compile(r"    (\w+) ([A-Z][\w(), ']*?)(?: CODEC.*| COMMENT.*)?,?")
 
@@ -42,18 +42,16 @@ def insert(batch: RowBatch) -> int:
         Exception: a value is not its column's.
 
     """
-    return _insert(MESSAGE_TABLE, MESSAGE_COLUMNS, _MESSAGE_TYPES, batch.messages) + _insert(
-        CONVERSATION_TABLE,
-        CONVERSATION_COLUMNS,
-        _CONVERSATION_TYPES,
-        list(batch.conversations.values()),
+    found = batch.messages.encoded, batch.conversations.encoded
+    return _insert(MESSAGE_TABLE, MESSAGE_COLUMNS, _MESSAGE_TYPES, found[0]) + _insert(
+        CONVERSATION_TABLE, CONVERSATION_COLUMNS, _CONVERSATION_TYPES, found[1]
     )
 
 
-def _insert(table: str, columns: tuple[str, ...], types: list[object], rows: list[Row]) -> int:
-    if not rows:
+def _insert(table: str, columns: tuple[str, ...], types: list[object], encoded: list[bytes]) -> int:
+    if not encoded:
         return 0
-    data = list(zip(*(row.values for row in rows), strict=True))
+    data = list(zip(*(row.values() for row in rows(encoded, columns)), strict=True))
     context = InsertContext(table, columns, types, data, column_oriented=True)
     return sum(map(len, NativeTransform.build_insert(context, error_handler=_refuse)))
 

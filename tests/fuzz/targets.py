@@ -60,6 +60,7 @@ from streams.entries import (
 from tests.fuzz.insertable import insert
 from tests.property.test_bodies import VALID
 from tests.property.test_formats import FORMATS, captured
+from tests.rows import messages as message_rows
 from tests.unit.fakes import FakeProducer
 from tests.unit.test_golden import CAPTURED, NEWEST, path_of
 
@@ -91,7 +92,7 @@ def frame(data: bytes) -> None:
     assert [applied.results[at].stored for at in (0, 2)] == [2, 2]
     rows = RowBatch()
     rows.add(messages_codec.encode(applied.messages), 0, 0)
-    assert sum(row.values[0] == NEIGHBOUR for row in rows.messages) == 4
+    assert sum(row["chatbot_id"] == NEIGHBOUR for row in message_rows(rows)) == 4
 
 
 def replies(data: bytes) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from gateway.decode import captured_of, decode_capture
 from schemas import sizes, topics
@@ -28,6 +29,7 @@ from schemas.records import (
 from sinks.writer import ClickHouseWriter
 from streams.apply import Applied, apply_record, batches
 from tests.unit.test_gateway import chatbot
+from tests.unit.test_sinks import VIOLATED_CONSTRAINT
 
 KAFKA_OVERHEAD = 4 * sizes.KIB
 """A batch's header and a record's, generously."""
@@ -174,10 +176,10 @@ def test_a_reply_that_names_every_field_of_the_largest_body_fits_into_its_topic(
 
 async def test_a_rejected_row_is_within_the_limit_of_dead_letters() -> None:
     class Refusing:
-        def create_insert_context(self, *_args: Any, **_options: Any) -> None: ...
+        def create_insert_context(self, *_args: Any) -> None: ...
 
-        def insert(self, *_args: Any, **_options: Any) -> None:
-            raise ValueError("no")
+        def raw_insert(self, *_args: Any) -> None:
+            raise DatabaseError("no", code=VIOLATED_CONSTRAINT)
 
     content = "\1" * (sizes.LARGEST_BODY // len("\\u0001"))
     sent = [CapturedMessage("m", "user", content, 1, True)]
