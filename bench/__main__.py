@@ -10,9 +10,22 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench import clickhouse, data, gateway, growth, latency, report, scale, whole, worker, wrk
+from bench import (
+    clickhouse,
+    data,
+    gateway,
+    growth,
+    latency,
+    report,
+    scale,
+    scaling,
+    whole,
+    worker,
+    wrk,
+)
 from bench.contest import PARTITIONS
 from bench.figures import Figure, Reading, Results
+from bench.model import Model
 from bench.run import FULL, SHORT, BenchError, Run, say
 from bench.servers import peer_versions
 from tests.stack import local_stack
@@ -25,13 +38,14 @@ STACK = {
 }
 
 
-def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading]]:
+def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Model]:
     """Measure everything, one comparison after the other."""
     say(f"data: {data.source()}, {data.messages_per_capture():.2f} messages a capture")
     with local_stack(directory / "stack", **STACK) as stack:
         gateways = gateway.measure(run, stack, directory)
         together = whole.measure(run, stack, directory)
         latencies = latency.measure(run, stack, together.rate)
+        checks, model = scaling.measure(run, stack, together.rate)
     size = worker.nearest(together.size)
     workers, readings = worker.measure(run, directory / "workers", together.size)
     sink = clickhouse.measure(run, directory / "clickhouse", size)
@@ -43,10 +57,10 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading]]:
         "the roles measured alone, added up", 0.8, 0.95, together.captures,
         [alone] * len(together.captures),
     )  # fmt: skip
-    figures = [*gateways, *workers, sink.figure, *latencies, all_roles, *grown, scaled]
+    figures = [*gateways, *workers, sink.figure, *latencies, all_roles, *grown, scaled, *checks]
     rate = Reading("whole stack at saturation", together.rate, "captures/s on the clock")
     per_record = Reading("captures a record at saturation", together.size, "captures")
-    return figures, [rate, per_record, *together.readings, *readings, *memory]
+    return figures, [rate, per_record, *together.readings, *readings, *memory], model
 
 
 def added_up(serving: Figure, working: Figure, inserting: clickhouse.Inserted) -> float:
@@ -68,7 +82,7 @@ def main() -> int:
     try:
         wrk.check()
         with tempfile.TemporaryDirectory(prefix="openbat-bench-") as directory:
-            figures, results.readings = measure(run, Path(directory))
+            figures, results.readings, results.model = measure(run, Path(directory))
     except BenchError as error:
         say(f"error: {error}")
         return 2

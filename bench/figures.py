@@ -8,6 +8,8 @@ from importlib.metadata import version
 
 from msgspec import Struct, field
 
+from bench.model import Model
+
 LIBRARIES = (
     "aiokafka", "chdb", "clickhouse-connect", "faust-streaming", "msgspec", "rocksdict",
     "starlette", "uvicorn", "uvloop",
@@ -119,6 +121,7 @@ class Results(Struct):
     python: str = platform.python_version()
     versions: dict[str, str] = field(default_factory=_versions)
     peers: dict[str, str] = {}
+    model: Model | None = None
 
     @property
     def holds(self) -> bool:

@@ -4,11 +4,9 @@ import asyncio
 import subprocess
 import sys
 
-import msgspec
-
 from bench.contest import PARTITIONS, make_topics
 from bench.figures import Figure
-from bench.load import Latencies
+from bench.load import Latencies, decode
 from bench.run import BenchError, Run, say
 from tests.stack import ROOT, Stack
 
@@ -55,4 +53,4 @@ def _run(module: str, *arguments: str) -> Latencies:
         [sys.executable, "-m", module, *arguments],
         capture_output=True, text=True, check=True, cwd=ROOT, timeout=120,
     )  # fmt: skip
-    return msgspec.json.decode(done.stdout, type=Latencies)
+    return decode(done.stdout)

@@ -23,13 +23,19 @@ GRACE_SECONDS = 5.0
 
 
 class Latencies(Struct):
-    """What came of a load; in milliseconds."""
+    """What came of a load; in milliseconds. What warms up counts in `all_sent` alone."""
 
     sent: int
     answered: int
     inexact: int
     p50: float
     p99: float
+    all_sent: int
+
+
+def decode(line: str) -> Latencies:
+    """Return what a process of this module, or of `bench.produce`, printed."""
+    return msgspec.json.decode(line, type=Latencies)
 
 
 class Client(asyncio.Protocol):
@@ -67,7 +73,7 @@ class Load:
         self._free: deque[Client] = deque()
         self.latencies: list[float] = []
         self.inexact = 0
-        self.sent = 0
+        self.sent = self.all_sent = 0
         self._from = 0.0
         self._all_sent = False
         self._done = asyncio.Event()
@@ -84,6 +90,7 @@ class Load:
             client = self._free.popleft() if self._free else await self._connect()
             client.send(next(requests), due)
             self.sent += due >= self._from
+            self.all_sent += 1
         self._all_sent = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
@@ -116,18 +123,18 @@ def requests(url: str, key: str, run: str) -> Iterator[bytes]:
             ).encode() + content
 
 
-def summary(sent: int, seconds: list[float], inexact: int) -> Latencies:
+def summary(sent: int, seconds: list[float], inexact: int, all_sent: int) -> Latencies:
     ordered = sorted(1000 * each for each in seconds)
     at_50, at_99 = (
         ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in (0.5, 0.99)
     )
-    return Latencies(sent, len(ordered), inexact, at_50, at_99)
+    return Latencies(sent, len(ordered), inexact, at_50, at_99, all_sent)
 
 
 async def main(url: str, key: str, run: str, rate: float, seconds: float) -> None:
     load = Load(url)
     await load.run(requests(url, key, run), rate, seconds)
-    found = summary(load.sent, load.latencies, load.inexact)
+    found = summary(load.sent, load.latencies, load.inexact, load.all_sent)
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
 
 

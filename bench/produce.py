@@ -25,7 +25,7 @@ async def main(bootstrap: str, topic: str, partitions: int, rate: float, seconds
     start = loop.time() + 0.1
     latencies: list[float] = []
     under_way: set[asyncio.Task[None]] = set()
-    sent = 0
+    sent = all_sent = 0
 
     async def send(partition: int, value: bytes, due: float) -> None:
         await producer.send_and_wait(topic, value, partition=partition)
@@ -42,10 +42,12 @@ async def main(bootstrap: str, topic: str, partitions: int, rate: float, seconds
         under_way.add(task)
         task.add_done_callback(under_way.discard)
         sent += due >= start + WARM_UP_SECONDS
+        all_sent += 1
     if under_way:
         await asyncio.wait(under_way, timeout=GRACE_SECONDS)
     await producer.stop()
-    sys.stdout.write(msgspec.json.encode(summary(sent, latencies, 0)).decode() + "\n")
+    found = summary(sent, latencies, 0, all_sent)
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes results down: JSON, a table and plots in docs/performance.md."""
+"""Writes results down: JSON, and tables and plots in docs."""
 
 from pathlib import Path
 
@@ -6,11 +6,17 @@ import matplotlib as mpl
 import msgspec
 
 from bench.figures import Results, Row
+from bench.model import Model, Need
 from tests.stack import ROOT
 
 RESULTS = ROOT / "bench" / "results" / "latest.json"
 PAGE = ROOT / "docs" / "performance.md"
+SCALING_PAGE = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "reports" / "performance.svg"
+NEED_COLUMNS = (
+    "captures/s", "linger", "captures a record", "gateways", "conversations workers",
+    "ClickHouse workers", "partitions", "brokers", "log MB/s, 3 copies", "rows/s", "inserts/s",
+)  # fmt: skip
 BEGIN, END = "<!-- begin: made by `make bench` -->", "<!-- end -->"
 
 
@@ -23,11 +29,46 @@ def write(results: Results, is_full: bool) -> None:
         return
     RESULTS.write_bytes(content)
     plot(results, PLOT)
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
     picture = f"![Each ratio with its spread]({PLOT.relative_to(PAGE.parent)})"
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(results)}\n{picture}\n\n{END}{after}")
+    _replace(PAGE, f"{table(results)}\n{picture}\n")
+    if results.model is not None:
+        _replace(SCALING_PAGE, scaling(results.model))
+
+
+def _replace(page: Path, made: str) -> None:
+    """Put what was made between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{made}\n{END}{after}")
+
+
+def scaling(model: Model) -> str:
+    """Return the model in Markdown."""
+    sizes = ", ".join(f"{name} {size:,.0f}" for name, size in model.log_bytes.items())
+    lines = [
+        "| role | cores, idle | µs a record | µs a capture |",
+        "|---|---|---|---|",
+        *(
+            f"| {role} | {cost.idle:.3f} | {1e6 * cost.record:,.0f} | {1e6 * cost.capture:,.0f} |"
+            for role, cost in model.costs.items()
+        ),
+        "",
+        f"Bytes of a capture in the log, one copy: {sizes}. Rows of a capture: {model.rows:.2f}.",
+        "",
+        f"| {' | '.join(NEED_COLUMNS)} |",
+        "|---" * len(NEED_COLUMNS) + "|",
+        *map(_need_line, model.needs),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _need_line(each: Need) -> str:
+    return (
+        f"| {each.rate:,.0f} | {1000 * each.linger:g} ms | {each.captures_per_record:.2f} "
+        f"| {each.gateways:,} | {each.conversations:,} | {each.clickhouse:,} "
+        f"| {each.partitions:,} | {each.brokers:,} | {each.log_bytes / 1e6:,.0f} "
+        f"| {each.rows:,.0f} | {each.inserts:,.0f} |"
+    )
 
 
 def table(results: Results) -> str:

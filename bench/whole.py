@@ -49,15 +49,15 @@ def measure(run: Run, stack: Stack, directory: Path) -> Whole:
     idle = {role: resident_mib(pid) for role, pid in pids.items()}
     captures, rates, counted, written = [], [], 0, 0
     spent = dict.fromkeys(ROLES, 0.0)
-    rows = _rows(stack)
+    rows = row_count(stack)
     for at in range(-1, run.rounds):
-        before = _records(stack)
+        before = records(stack)
         meters = {role: Meter(pid) for role, pid in pids.items()}
         url = f"{stack.gateway_url}/api/v1/capture"
         answers = wrk.post(url, stack.state["api_key"], bodies, f"e{at}", run.seconds)
         if answers.provisional and at >= 0:
             raise BenchError(f"answers were provisional: {answers}")
-        rows = _drained(stack, rows)
+        rows = drained(stack, rows)
         cpu = {role: meter.cpu() for role, meter in meters.items()}
         say(
             f"whole stack, round {at + 1}: {answers.requests / answers.seconds:,.0f} captures/s, "
@@ -68,7 +68,7 @@ def measure(run: Run, stack: Stack, directory: Path) -> Whole:
         captures.append(answers.requests / sum(cpu.values()))
         rates.append(answers.requests / answers.seconds)
         counted += answers.requests
-        written += _records(stack) - before
+        written += records(stack) - before
         for role in ROLES:
             spent[role] += cpu[role]
     readings = [
@@ -83,11 +83,11 @@ def measure(run: Run, stack: Stack, directory: Path) -> Whole:
     return Whole(captures, sorted(rates)[len(rates) // 2], counted / written, readings)
 
 
-def _rows(stack: Stack) -> int:
+def row_count(stack: Stack) -> int:
     return int(stack.sql("SELECT count() AS rows FROM openbat.message_rows")[0]["rows"])
 
 
-def _drained(stack: Stack, before: int) -> int:
+def drained(stack: Stack, before: int) -> int:
     """Return how many rows there are once no more come."""
     end = time.monotonic() + DRAINED_SECONDS
     seen, since = before, time.monotonic()
@@ -95,12 +95,12 @@ def _drained(stack: Stack, before: int) -> int:
         if time.monotonic() > end:
             raise BenchError("ClickHouse did not get all rows")
         time.sleep(0.2)
-        if (found := _rows(stack)) != seen:
+        if (found := row_count(stack)) != seen:
             seen, since = found, time.monotonic()
     return seen
 
 
-def _records(stack: Stack) -> int:
+def records(stack: Stack) -> int:
     """Return how many records `captures` has."""
 
     async def count() -> int:
