@@ -17,30 +17,25 @@ from bench import data
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.limits import RateLimits
-from gateway.pace import Pace
-from gateway.publisher import Publisher
+from gateway.publisher import Published, Publisher
 from gateway.registry import Registry
-from gateway.replies import Expected, Replies
+from gateway.replies import Expected
 from openbat.chatbots import with_key
 from openbat.gateway_role import server_config
 from openbat.settings import Settings
 from schemas.chatbots import chatbot_codec
-from schemas.records import CaptureResult, RepliesRecord
+from schemas.records import CaptureResult
 
 
 class Nowhere:
     """In place of the publisher, and of the worker that replies."""
 
-    def __init__(self, replies: Replies) -> None:
-        expected = replies.expect(0, 0)
-        replies.receive(RepliesRecord(0, 0, [CaptureResult(data.TURN)]))
-        self._acknowledged: asyncio.Future[Expected] = asyncio.get_running_loop().create_future()
-        self._acknowledged.set_result(expected)
+    def __init__(self) -> None:
+        self._published: Published[Expected] = Published(asyncio.get_running_loop())
+        self._published.soon.set_result([CaptureResult(data.TURN)])
 
-    def publish(
-        self, _conversation_id: bytes, _frame: bytes
-    ) -> tuple[asyncio.Future[Expected], int]:
-        return self._acknowledged, 0
+    def publish(self, _conversation_id: bytes, _frame: bytes) -> tuple[Published[Expected], int]:
+        return self._published, 0
 
 
 def main() -> None:
@@ -52,13 +47,11 @@ def main() -> None:
         registry = Registry()
         chatbot = with_key(data.chatbot(), os.environ["KEY"])
         registry.apply(UUID(chatbot.id).bytes, chatbot_codec.encode(chatbot))
-        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds, Pace(0, 0))
         endpoint.append(
             CaptureEndpoint(
                 registry,
                 RateLimits(settings.rate_limit_storage, settings.default_rate_limit),
-                cast("Publisher[Expected]", Nowhere(replies)),
-                replies,
+                cast("Publisher[Expected]", Nowhere()),
                 Bounds(
                     settings.max_body_bytes,
                     settings.max_wait_seconds,

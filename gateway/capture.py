@@ -16,9 +16,9 @@ from gateway.errors import too_large
 from gateway.head import Head
 from gateway.limits import RateLimits
 from gateway.prefer import Preference, preference
-from gateway.publisher import Publisher
+from gateway.publisher import Published, Publisher
 from gateway.registry import Registry
-from gateway.replies import Expected, Replies, result_at
+from gateway.replies import Expected, result_at
 from schemas import sizes
 from schemas.capture import Capture, CaptureAnswer
 from schemas.chatbots import Chatbot
@@ -40,24 +40,18 @@ class Bounds(Struct, frozen=True):
 
 
 class CaptureEndpoint:
-    """Takes captures. Holds what a request needs.
-
-    Captures of one record wait for the same futures. Only the server's end cancels who waits, all
-    of them at once; whoever may give up alone must shield them.
-    """
+    """Takes captures. Holds what a request needs."""
 
     def __init__(
         self,
         registry: Registry,
         limits: RateLimits,
         publisher: Publisher[Expected],
-        replies: Replies,
         bounds: Bounds,
     ) -> None:
         self._registry = registry
         self._limits = limits
         self._publisher = publisher
-        self._replies = replies
         self._bounds = bounds
         self._bodies = Bodies()
 
@@ -81,10 +75,9 @@ class CaptureEndpoint:
         frame = encode(captured)
         if len(frame) > sizes.CAPTURE:
             raise too_large(bounds.max_body_bytes)
-        acknowledged, index = self._publisher.publish(captured.conversation_id, frame)
-        expected = await acknowledged
         wanted = preference(head.every(b"prefer"), bounds.longest_wait_seconds)
-        result = await self._result(expected, index, wanted)
+        published, index = self._publisher.publish(captured.conversation_id, frame)
+        result = await _result(published, index, wanted)
         if result is None or result.stored is None:
             stored = distinct_messages(captured)
             pending = [PENDING]
@@ -106,24 +99,29 @@ class CaptureEndpoint:
             media_type="application/json",
         )
 
-    async def _result(
-        self, expected: Expected | None, index: int, wanted: Preference
-    ) -> CaptureResult | None:
-        """Return what became of the capture, None where that is not known in time."""
-        if expected is None:
-            return None
-        if wanted.wait_seconds is not None:
-            try:
-                async with asyncio.timeout(wanted.wait_seconds):
-                    results = await asyncio.shield(expected.results)
-            except TimeoutError:
-                return None
-            return result_at(results, index)
-        if wanted.respond_async:
-            return None
-        if self._replies.is_late(expected.partition) and not expected.soon.done():
-            return None
-        return result_at(await expected.soon, index)
+
+async def _result(
+    published: Published[Expected], index: int, wanted: Preference
+) -> CaptureResult | None:
+    """Return what became of the capture once it is durable, None where that is not known in time.
+
+    Captures of one record wait for the same futures. Only the server's end cancels who waits, all
+    of them at once; who may give up alone shields them.
+
+    Raises:
+        RefusedError: 503, it is not durable.
+
+    """
+    if wanted.wait_seconds is None and not wanted.respond_async:
+        return result_at(await published.soon, index)
+    expected = await published.acknowledged
+    if expected is None or wanted.wait_seconds is None:
+        return None
+    try:
+        async with asyncio.timeout(wanted.wait_seconds):
+            return result_at(await asyncio.shield(expected.results), index)
+    except TimeoutError:
+        return None
 
 
 def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:

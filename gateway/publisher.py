@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from gateway.errors import unavailable
 from gateway.pace import Pace
+from gateway.replies import Soon
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
 from schemas.records import CapturesRecord, captures_codec
@@ -34,28 +35,41 @@ UNKNOWN_OFFSET = -1
 """What aiokafka gives where the broker took a record before, but no longer knows its offset."""
 
 MakeProducer = Callable[[], Awaitable[AIOKafkaProducer]]
-T = TypeVar("T")
+E = TypeVar("E")
 
 
-class _Batch(Generic[T]):
-    """Captures that become one record. `is_due` when the linger is over."""
+class Published(Generic[E]):
+    """One record to be, whose captures all wait for it.
 
-    __slots__ = ("acknowledged", "frames", "is_due", "size", "timers")
+    Both futures raise RefusedError (503) where the broker did not acknowledge the record in time.
 
-    def __init__(self, acknowledged: asyncio.Future[T | None]) -> None:
+    Attributes:
+        acknowledged: of what `on_acknowledged` gave for it, or None where the broker no longer
+            knows its offset.
+        soon: as `on_acknowledged` was given it; None where the broker no longer knows the offset.
+
+    """
+
+    __slots__ = ("acknowledged", "frames", "is_due", "size", "soon", "timers")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.frames: list[bytes] = []
         self.size = 0
         self.is_due = False
-        self.acknowledged = acknowledged
+        """Whether the linger is over."""
+        self.acknowledged: asyncio.Future[E | None] = loop.create_future()
+        self.soon: Soon = loop.create_future()
         self.timers: list[asyncio.TimerHandle] = []
 
     def refuse(self, code: str, message: str) -> None:
-        if not self.acknowledged.done():
-            self.acknowledged.set_exception(unavailable(code, message))
-            self.acknowledged.exception()  # clients may all have gone: that is no error
+        refused = unavailable(code, message)
+        for waited_for in (self.acknowledged, self.soon):
+            if not waited_for.done():
+                waited_for.set_exception(refused)
+                waited_for.exception()  # clients may all have gone: that is no error
 
 
-class _Lane(Generic[T]):
+class _Lane(Generic[E]):
     """One partition: the batch that collects, and how many are on their way.
 
     `is_late` from when a capture was not acknowledged in time until one is acknowledged.
@@ -64,7 +78,7 @@ class _Lane(Generic[T]):
     __slots__ = ("batch", "is_late", "on_their_way")
 
     def __init__(self) -> None:
-        self.batch: _Batch[T] | None = None
+        self.batch: Published[E] | None = None
         self.on_their_way = 0
         self.is_late = False
 
@@ -74,7 +88,7 @@ class _Lane(Generic[T]):
         return self.is_late and (self.batch is not None or self.on_their_way > 0)
 
 
-class Publisher(Generic[T]):
+class Publisher(Generic[E]):
     """The gateway's only writer of `captures`.
 
     Args:
@@ -84,15 +98,15 @@ class Publisher(Generic[T]):
         reply_partition: where this gateway reads its replies.
         pace: how long a batch collects at least.
         timeout_seconds: how long a capture waits for its acknowledgement.
-        on_acknowledged: called once for each acknowledged record, with its partition and offset;
-            what it returns is handed to every capture of the record.
+        on_acknowledged: called once for each acknowledged record, with its partition, its offset
+            and the `soon` of its captures, which it has to see to.
 
     """
 
     def __init__(
         self,
         make_producer: MakeProducer,
-        on_acknowledged: Callable[[int, int], T],
+        on_acknowledged: Callable[[int, int, Soon], E],
         *,
         partitions: int,
         generation: int,
@@ -107,21 +121,19 @@ class Publisher(Generic[T]):
         self._pace = pace
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
-        self._lanes: list[_Lane[T]] = [_Lane() for _ in range(partitions)]
+        self._lanes: list[_Lane[E]] = [_Lane() for _ in range(partitions)]
         self._pending_bytes = 0
         self._pending_captures = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
-    def publish(self, conversation_id: bytes, frame: bytes) -> tuple[asyncio.Future[T | None], int]:
+    def publish(self, conversation_id: bytes, frame: bytes) -> tuple[Published[E], int]:
         """Add an encoded capture to its partition's batch.
 
         Returns:
-            A future of what `on_acknowledged` gave for the record, or None where the broker no
-            longer knows the record's offset; and the capture's index in the record. The future is
-            shared by all captures of the record, so it must be shielded. It raises RefusedError
-            (503) where the broker did not acknowledge in time.
+            The record to be, and the capture's index in it. All captures of the record share its
+            futures, so who may give up alone must shield them.
 
         Raises:
             RefusedError: 503, too much waits for acknowledgement already, or the log is late.
@@ -138,7 +150,7 @@ class Publisher(Generic[T]):
             raise unavailable("log_unavailable", "The log does not answer: send it again.")
         batch = lane.batch
         if batch is None:
-            batch = lane.batch = _Batch(self._loop.create_future())
+            batch = lane.batch = Published(self._loop)
             expire = self._loop.call_later(self._timeout_seconds, self._expire, partition, batch)
             batch.timers.append(expire)
             linger = self._loop.call_later(
@@ -152,7 +164,7 @@ class Publisher(Generic[T]):
         self._pending_captures += 1
         if batch.size >= sizes.BATCH or index + 1 == MAX_CAPTURES_PER_RECORD:
             self._flush(partition, batch)
-        return batch.acknowledged, index
+        return batch, index
 
     async def start(self) -> None:
         """Connect to the broker. Raises KafkaError where it can't be reached."""
@@ -168,7 +180,7 @@ class Publisher(Generic[T]):
         if self._producer is not None:
             await self._stop(self._producer)
 
-    def _expire(self, partition: int, batch: _Batch[T]) -> None:
+    def _expire(self, partition: int, batch: Published[E]) -> None:
         lane = self._lanes[partition]
         batch.refuse(
             "not_confirmed", "The log did not confirm the capture in time: send it again unchanged."
@@ -180,12 +192,12 @@ class Publisher(Generic[T]):
             lane.batch = None
             self._release(batch)
 
-    def _flush_due(self, partition: int, batch: _Batch[T]) -> None:
+    def _flush_due(self, partition: int, batch: Published[E]) -> None:
         batch.is_due = True
         if not self._lanes[partition].on_their_way:
             self._flush(partition, batch)
 
-    def _flush(self, partition: int, batch: _Batch[T]) -> None:
+    def _flush(self, partition: int, batch: Published[E]) -> None:
         lane = self._lanes[partition]
         if lane.batch is not batch:
             return
@@ -195,7 +207,7 @@ class Publisher(Generic[T]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, partition: int, batch: _Batch[T]) -> None:
+    async def _send(self, partition: int, batch: Published[E]) -> None:
         record = captures_codec.encode(
             CapturesRecord(self._generation, self._reply_partition, batch.frames)
         )
@@ -213,10 +225,12 @@ class Publisher(Generic[T]):
         else:
             lane.is_late = False
             if not batch.acknowledged.done():
-                known = metadata.offset != UNKNOWN_OFFSET
-                batch.acknowledged.set_result(
-                    self._on_acknowledged(partition, metadata.offset) if known else None
-                )
+                expected = None
+                if metadata.offset != UNKNOWN_OFFSET:
+                    expected = self._on_acknowledged(partition, metadata.offset, batch.soon)
+                elif not batch.soon.done():
+                    batch.soon.set_result(None)
+                batch.acknowledged.set_result(expected)
         finally:
             for timer in batch.timers:
                 timer.cancel()
@@ -225,7 +239,7 @@ class Publisher(Generic[T]):
             if lane.batch is not None and lane.batch.is_due and not lane.on_their_way:
                 self._flush(partition, lane.batch)
 
-    def _release(self, batch: _Batch[T]) -> None:
+    def _release(self, batch: Published[E]) -> None:
         self._pending_bytes -= batch.size
         self._pending_captures -= len(batch.frames)
 

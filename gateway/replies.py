@@ -19,6 +19,7 @@ from schemas.records import CaptureResult, RepliesRecord, replies_codec
 log = structlog.get_logger()
 
 Results = list[CaptureResult]
+Soon = asyncio.Future[Results | None]
 Name = tuple[int, int]
 
 MAX_PARKED = 10_000
@@ -36,18 +37,20 @@ class Expected:
 
     Attributes:
         partition: of the record.
-        soon: the results, or None where they did not come within the default wait.
+        soon: the results, or None where they can't be waited for by default.
         results: the results, whenever they come, or None where the gateway ends before.
         at: when it was asked for, in the loop's time.
+        is_late: whether the default wait is over.
 
     """
 
-    __slots__ = ("at", "partition", "results", "soon", "timer")
+    __slots__ = ("at", "is_late", "partition", "results", "soon", "timer")
 
-    def __init__(self, partition: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, partition: int, soon: Soon, loop: asyncio.AbstractEventLoop) -> None:
         self.partition = partition
         self.at = loop.time()
-        self.soon: asyncio.Future[Results | None] = loop.create_future()
+        self.is_late = False
+        self.soon = soon
         self.results: asyncio.Future[Results | None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -77,13 +80,13 @@ class Replies:
         self._awaited: Counter[int] = Counter()
         """How many of a partition's records are expected."""
 
-    def is_late(self, partition: int) -> bool:
-        """Whether the partition's breaker is open."""
-        return partition in self._late
+    def expect(self, partition: int, offset: int, soon: Soon) -> Expected:
+        """Return the reply to the record at this offset, which was just acknowledged.
 
-    def expect(self, partition: int, offset: int) -> Expected:
-        """Return the reply to the record at this offset, which was just acknowledged."""
-        expected = Expected(partition, self._loop)
+        Its captures wait for `soon`: it is given the reply, or None where that does not come within
+        the default wait, or the partition's breaker is open.
+        """
+        expected = Expected(partition, soon, self._loop)
         self._forget_old(expected.at)
         parked = self._parked.pop((partition, offset), None)
         if parked is not None:
@@ -92,6 +95,8 @@ class Replies:
         self._expected[partition, offset] = expected
         self._awaited[partition] += 1
         expected.timer = self._loop.call_later(self._wait_seconds, self._give_up_soon, expected)
+        if partition in self._late and not soon.done():
+            soon.set_result(None)
         return expected
 
     def receive(self, reply: RepliesRecord) -> None:
@@ -123,12 +128,14 @@ class Replies:
         if expected.timer is not None:
             expected.timer.cancel()
         self._pace.replied(self._loop.time() - expected.at)
-        if not expected.soon.done():
+        if not expected.is_late:
             self._late.discard(expected.partition)
+        if not expected.soon.done():
             expected.soon.set_result(results)
         expected.results.set_result(results)
 
     def _give_up_soon(self, expected: Expected) -> None:
+        expected.is_late = True
         if not expected.soon.done():
             expected.soon.set_result(None)
         self._pace.replied(self._wait_seconds)

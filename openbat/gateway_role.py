@@ -161,7 +161,6 @@ class Gateway:
             registry,
             self._limits,
             publisher,
-            replies,
             Bounds(settings.max_body_bytes, settings.max_wait_seconds),
         )
 

@@ -101,7 +101,9 @@ def replies(data: bytes) -> None:
 
     async def receive() -> None:
         waiting = Replies(1, 1, Pace(0, 0))
-        expected = waiting.expect(reply.partition, reply.offset)
+        expected = waiting.expect(
+            reply.partition, reply.offset, asyncio.get_running_loop().create_future()
+        )
         waiting.receive(reply)
         waiting.receive(reply)
         results = await expected.soon

@@ -9,10 +9,11 @@ from aiokafka.errors import KafkaConnectionError
 from gateway import publisher
 from gateway.errors import RefusedError
 from gateway.pace import Pace
-from gateway.publisher import UNKNOWN_OFFSET, Publisher
+from gateway.publisher import UNKNOWN_OFFSET, Published, Publisher
+from gateway.replies import Soon
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
-from schemas.records import CapturesRecord, captures_codec
+from schemas.records import CaptureResult, CapturesRecord, captures_codec
 from tests.unit.fakes import LONG_SECONDS, FakeProducer, FatalError, Sent, settled
 
 CONVERSATION = bytes(16)
@@ -20,6 +21,11 @@ OTHER = b"\0\0\0\1" + bytes(12)
 """In the other partition of two."""
 
 Make = Callable[..., Publisher[tuple[int, int]]]
+
+
+def acknowledged(partition: int, offset: int, soon: Soon) -> tuple[int, int]:
+    soon.set_result([CaptureResult(offset)])
+    return partition, offset
 
 
 class Brokers:
@@ -53,7 +59,7 @@ async def make(brokers: Brokers) -> AsyncIterator[Make]:
         made.append(
             Publisher(
                 brokers.make,
-                lambda partition, offset: (partition, offset),
+                acknowledged,
                 partitions=2,
                 generation=3,
                 reply_partition=7,
@@ -73,9 +79,11 @@ def record_of(sent: Sent) -> CapturesRecord:
     return captures_codec.decode(sent.value)
 
 
-async def refusal_of(acknowledged: asyncio.Future[tuple[int, int] | None]) -> RefusedError:
+async def refusal_of(published: Published[tuple[int, int]]) -> RefusedError:
     with pytest.raises(RefusedError) as refused:
-        await acknowledged
+        await published.acknowledged
+    with pytest.raises(RefusedError):
+        await published.soon
     assert refused.value.status == 503
     assert refused.value.headers is not None
     assert int(refused.value.headers["Retry-After"]) > 0
@@ -85,14 +93,15 @@ async def refusal_of(acknowledged: asyncio.Future[tuple[int, int] | None]) -> Re
 async def test_a_capture_is_answered_when_its_record_is_acknowledged(
     make: Make, brokers: Brokers
 ) -> None:
-    acknowledged, index = make().publish(CONVERSATION, b"frame")
+    published, index = make().publish(CONVERSATION, b"frame")
     sent = await brokers.sent.get()
     assert (sent.topic, sent.partition) == (topics.CAPTURES, 0)
     assert record_of(sent) == CapturesRecord(3, 7, [b"frame"])
     await settled()
-    assert not acknowledged.done()
+    assert not published.acknowledged.done()
     sent.acknowledge(41)
-    assert (await acknowledged, index) == ((0, 41), 0)
+    assert (await published.acknowledged, index) == ((0, 41), 0)
+    assert await published.soon == [CaptureResult(41)]
 
 
 async def test_captures_collect_while_a_record_is_on_its_way(make: Make, brokers: Brokers) -> None:
@@ -106,7 +115,7 @@ async def test_captures_collect_while_a_record_is_on_its_way(make: Make, brokers
     second = await brokers.sent.get()
     assert record_of(second).captures == [b"2", b"3"]
     second.acknowledge(1)
-    assert [(await acknowledged, index) for acknowledged, index in collected] == [
+    assert [(await published.acknowledged, index) for published, index in collected] == [
         ((0, 1), 0),
         ((0, 1), 1),
     ]
@@ -116,11 +125,11 @@ async def test_partitions_do_not_wait_for_each_other(make: Make, brokers: Broker
     publish = make().publish
     publish(CONVERSATION, b"1")
     first = await brokers.sent.get()
-    acknowledged, _ = publish(OTHER, b"2")
+    published, _ = publish(OTHER, b"2")
     second = await brokers.sent.get()
     assert (first.partition, second.partition) == (0, 1)
     second.acknowledge(9)
-    assert await acknowledged == (1, 9)
+    assert await published.acknowledged == (1, 9)
 
 
 async def test_captures_of_the_linger_share_a_record(make: Make, brokers: Brokers) -> None:
@@ -158,10 +167,10 @@ async def test_a_capture_is_refused_when_the_log_does_not_answer_in_time(
     make: Make, brokers: Brokers
 ) -> None:
     made = make(timeout_seconds=0.02)
-    acknowledged, _ = made.publish(CONVERSATION, b"on its way")
+    published, _ = made.publish(CONVERSATION, b"on its way")
     sent = await brokers.sent.get()
     waiting, _ = made.publish(CONVERSATION, b"never sent")
-    assert (await refusal_of(acknowledged)).code == "not_confirmed"
+    assert (await refusal_of(published)).code == "not_confirmed"
     assert (await refusal_of(waiting)).code == "not_confirmed"
     sent.acknowledge(0)
     await settled()
@@ -171,30 +180,30 @@ async def test_a_capture_is_refused_when_the_log_does_not_answer_in_time(
 
 async def test_a_late_acknowledgement_is_no_error(make: Make, brokers: Brokers) -> None:
     made = make(timeout_seconds=0.01)
-    acknowledged, _ = made.publish(CONVERSATION, b"late")
+    published, _ = made.publish(CONVERSATION, b"late")
     sent = await brokers.sent.get()
-    await refusal_of(acknowledged)
+    await refusal_of(published)
     sent.acknowledge(5)
     await settled()
     following, _ = made.publish(CONVERSATION, b"next")
     (await brokers.sent.get()).acknowledge(6)
-    assert await following == (0, 6)
+    assert await following.acknowledged == (0, 6)
 
 
 async def test_after_a_fatal_error_captures_are_refused_and_the_producer_is_replaced(
     make: Make, brokers: Brokers
 ) -> None:
     made = make()
-    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    published, _ = made.publish(CONVERSATION, b"1")
     (await brokers.sent.get()).refuse(FatalError("sequence"))
-    assert (await refusal_of(acknowledged)).code == "not_confirmed"
+    assert (await refusal_of(published)).code == "not_confirmed"
     (broken,) = brokers.made
     await broken.stopped.wait()
     again, _ = made.publish(CONVERSATION, b"1")
     await settled()
     assert len(brokers.made) == 2
     (await brokers.sent.get()).acknowledge(4)
-    assert await again == (0, 4)
+    assert await again.acknowledged == (0, 4)
     assert made._pending_bytes == 0
 
 
@@ -205,13 +214,13 @@ async def test_two_records_that_fail_replace_the_producer_once(
     waiting = [made.publish(conversation, b"1")[0] for conversation in (CONVERSATION, OTHER)]
     for sent in [await brokers.sent.get() for _ in waiting]:
         sent.refuse(FatalError("sequence"))
-    for acknowledged in waiting:
-        await refusal_of(acknowledged)
+    for published in waiting:
+        await refusal_of(published)
     again, _ = made.publish(OTHER, b"1")
     await settled()
     assert len(brokers.made) == 2
     (await brokers.sent.get()).acknowledge(0)
-    assert await again == (1, 0)
+    assert await again.acknowledged == (1, 0)
 
 
 async def test_captures_are_refused_while_no_producer_can_be_made(
@@ -221,10 +230,10 @@ async def test_captures_are_refused_while_no_producer_can_be_made(
     brokers.unreachable = True
     await refusal_of(made.publish(CONVERSATION, b"1")[0])
     brokers.unreachable = False
-    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    published, _ = made.publish(CONVERSATION, b"1")
     await settled()
     (await brokers.sent.get()).acknowledge(0)
-    assert await acknowledged == (0, 0)
+    assert await published.acknowledged == (0, 0)
 
 
 async def test_bytes_in_flight_are_capped_and_freed_again(
@@ -232,14 +241,14 @@ async def test_bytes_in_flight_are_capped_and_freed_again(
 ) -> None:
     monkeypatch.setattr(publisher, "MAX_PENDING_BYTES", 10)
     made = make()
-    acknowledged, _ = made.publish(CONVERSATION, b"123456")
+    published, _ = made.publish(CONVERSATION, b"123456")
     sent = await brokers.sent.get()
     made.publish(OTHER, b"7890")
     with pytest.raises(RefusedError) as refused:
         made.publish(CONVERSATION, b"1")
     assert (refused.value.status, refused.value.code) == (503, "overloaded")
     sent.acknowledge(0)
-    await acknowledged
+    await published.acknowledged
     await settled()
     made.publish(CONVERSATION, b"123456")
 
@@ -249,9 +258,9 @@ async def test_a_refused_record_frees_its_bytes(
 ) -> None:
     monkeypatch.setattr(publisher, "MAX_PENDING_BYTES", 10)
     made = make()
-    acknowledged, _ = made.publish(CONVERSATION, b"1234567890")
+    published, _ = made.publish(CONVERSATION, b"1234567890")
     (await brokers.sent.get()).refuse(FatalError())
-    await refusal_of(acknowledged)
+    await refusal_of(published)
     await settled()
     made.publish(CONVERSATION, b"1234567890")
 
@@ -259,19 +268,20 @@ async def test_a_refused_record_frees_its_bytes(
 async def test_an_offset_that_the_broker_no_longer_knows_is_told_as_none(
     make: Make, brokers: Brokers
 ) -> None:
-    acknowledged, _ = make().publish(CONVERSATION, b"1")
+    published, _ = make().publish(CONVERSATION, b"1")
     (await brokers.sent.get()).acknowledge(UNKNOWN_OFFSET)
-    assert await acknowledged is None
+    assert await published.acknowledged is None
+    assert await published.soon is None
 
 
 async def test_closing_sends_what_was_collected(make: Make, brokers: Brokers) -> None:
     made = make(linger_seconds=LONG_SECONDS)
-    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    published, _ = made.publish(CONVERSATION, b"1")
     closing = asyncio.create_task(made.close())
     await settled()
     (await brokers.sent.get()).acknowledge(0)
     await closing
-    assert acknowledged.result() == (0, 0)
+    assert published.acknowledged.result() == (0, 0)
     assert brokers.made[0].stopped.is_set()
 
 
@@ -281,19 +291,19 @@ async def test_an_error_that_is_not_kafkas_refuses_the_capture_too(
     made = make(timeout_seconds=0.02)
     await made.start()
     brokers.made[0].failing = OSError("no such host")
-    acknowledged, _ = made.publish(CONVERSATION, b"1")
+    published, _ = made.publish(CONVERSATION, b"1")
     await settled()
     async with asyncio.timeout(0.2):
-        await refusal_of(acknowledged)
+        await refusal_of(published)
 
 
 async def late_lane(
     made: Publisher[tuple[int, int]], brokers: Brokers, conversation: bytes = CONVERSATION
 ) -> Sent:
     """Have the log be late for a partition; return the record that it did not acknowledge."""
-    acknowledged, _ = made.publish(conversation, b"late")
+    published, _ = made.publish(conversation, b"late")
     sent = await brokers.sent.get()
-    await refusal_of(acknowledged)
+    await refusal_of(published)
     return sent
 
 
@@ -340,7 +350,7 @@ async def test_where_a_late_record_fails_one_capture_finds_out_whether_the_log_i
     assert record_of(sent).captures == [b"probe"]
     assert refused_at_once(made)
     sent.acknowledge(3)
-    assert await probe == (0, 3)
+    assert await probe.acknowledged == (0, 3)
     assert not refused_at_once(made)
 
 
@@ -351,8 +361,8 @@ async def test_what_was_never_sent_is_dropped_when_the_log_is_late(
     first, _ = made.publish(CONVERSATION, b"1")
     sent = await brokers.sent.get()
     waiting = [made.publish(CONVERSATION, b"x" * 100)[0] for _ in range(50)]
-    for acknowledged in (first, *waiting):
-        await refusal_of(acknowledged)
+    for published in (first, *waiting):
+        await refusal_of(published)
     assert (made._pending_captures, made._pending_bytes) == (1, 1)
     sent.acknowledge(0)
     await settled()

@@ -7,7 +7,7 @@ import pytest
 
 from gateway import replies
 from gateway.pace import SHARE, WEIGHT, Pace
-from gateway.replies import Replies, Results, read_replies, result_at
+from gateway.replies import Expected, Replies, Results, read_replies, result_at
 from schemas.records import CaptureResult, RepliesRecord, replies_codec
 from tests.unit.fakes import LONG_SECONDS, FakeConsumer, settled
 
@@ -19,13 +19,22 @@ def replies_within(wait_seconds: float, keep_seconds: float) -> Replies:
     return Replies(wait_seconds, keep_seconds, Pace(0, 0))
 
 
+def expect(matched: Replies, partition: int, offset: int) -> Expected:
+    return matched.expect(partition, offset, asyncio.get_running_loop().create_future())
+
+
+def is_open(matched: Replies, partition: int) -> bool:
+    """Whether the partition's breaker is open."""
+    return partition in matched._late
+
+
 def reply(offset: int, partition: int = 0) -> RepliesRecord:
     return RepliesRecord(partition, offset, RESULTS)
 
 
 async def test_a_reply_after_the_acknowledgement_is_handed_over() -> None:
     matched = replies_within(LONG_SECONDS, LONG_SECONDS)
-    expected = matched.expect(0, 5)
+    expected = expect(matched, 0, 5)
     matched.receive(reply(6))
     matched.receive(reply(5, partition=1))
     assert not expected.soon.done()
@@ -37,8 +46,8 @@ async def test_a_reply_after_the_acknowledgement_is_handed_over() -> None:
 async def test_a_reply_that_overtakes_the_acknowledgement_is_parked() -> None:
     matched = replies_within(LONG_SECONDS, LONG_SECONDS)
     matched.receive(reply(5))
-    assert matched.expect(0, 5).soon.result() == RESULTS
-    assert not matched.expect(0, 5).soon.done()
+    assert expect(matched, 0, 5).soon.result() == RESULTS
+    assert not expect(matched, 0, 5).soon.done()
 
 
 async def test_parked_replies_are_bounded_and_the_oldest_goes_first(
@@ -48,7 +57,7 @@ async def test_parked_replies_are_bounded_and_the_oldest_goes_first(
     matched = replies_within(LONG_SECONDS, LONG_SECONDS)
     for offset in range(3):
         matched.receive(reply(offset))
-    assert [matched.expect(0, offset).soon.done() for offset in range(3)] == [False, True, True]
+    assert [expect(matched, 0, offset).soon.done() for offset in range(3)] == [False, True, True]
 
 
 async def test_expected_replies_are_bounded_and_the_oldest_is_answered_provisionally(
@@ -56,7 +65,7 @@ async def test_expected_replies_are_bounded_and_the_oldest_is_answered_provision
 ) -> None:
     monkeypatch.setattr(replies, "MAX_EXPECTED", 2)
     matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
-    expected = [matched.expect(0, offset) for offset in range(3)]
+    expected = [expect(matched, 0, offset) for offset in range(3)]
     for offset in range(3):
         matched.receive(reply(offset))
     assert [await each.soon for each in expected] == [None, RESULTS, RESULTS]
@@ -65,65 +74,66 @@ async def test_expected_replies_are_bounded_and_the_oldest_is_answered_provision
 async def test_a_parked_reply_is_forgotten_after_the_wait() -> None:
     matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
     matched.receive(reply(0))
-    await matched.expect(0, 1).soon
-    assert not matched.expect(0, 0).soon.done()
+    await expect(matched, 0, 1).soon
+    assert not expect(matched, 0, 0).results.done()
 
 
 async def test_a_late_reply_opens_the_breaker_of_its_partition_and_a_timely_one_closes_it() -> None:
     matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
-    expected = matched.expect(0, 0)
-    awaited = matched.expect(0, 1)
-    assert not matched.is_late(0)
+    expected = expect(matched, 0, 0)
+    awaited = expect(matched, 0, 1)
+    assert not is_open(matched, 0)
     assert await expected.soon is None
     assert await awaited.soon is None
-    assert matched.is_late(0)
-    assert not matched.is_late(1)
+    assert is_open(matched, 0)
+    assert not is_open(matched, 1)
 
     matched.receive(reply(0))
     assert await expected.results == RESULTS
-    assert matched.is_late(0), "the reply came late, and another is awaited"
+    assert is_open(matched, 0), "the reply came late, and another is awaited"
 
-    timely = matched.expect(0, 2)
+    timely = expect(matched, 0, 2)
+    assert timely.soon.result() is None, "nobody waits while the breaker is open"
     matched.receive(reply(2))
-    assert await timely.soon == RESULTS
-    assert not matched.is_late(0)
+    assert await timely.results == RESULTS
+    assert not is_open(matched, 0)
 
 
 async def test_the_last_reply_that_was_awaited_closes_the_breaker_though_it_is_late() -> None:
     matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
-    late = [matched.expect(0, offset) for offset in range(2)]
-    other = matched.expect(1, 0)
+    late = [expect(matched, 0, offset) for offset in range(2)]
+    other = expect(matched, 1, 0)
     for expected in (*late, other):
         assert await expected.soon is None
     matched.receive(reply(0))
-    assert matched.is_late(0)
+    assert is_open(matched, 0)
     matched.receive(reply(1))
-    assert not matched.is_late(0)
-    assert matched.is_late(1)
+    assert not is_open(matched, 0)
+    assert is_open(matched, 1)
 
 
 async def test_a_reply_that_is_forgotten_holds_no_breaker_open() -> None:
     matched = replies_within(SHORT_SECONDS, SHORT_SECONDS)
-    await matched.expect(0, 0).soon
+    await expect(matched, 0, 0).soon
     await asyncio.sleep(2 * SHORT_SECONDS)
-    await matched.expect(0, 1).soon
+    await expect(matched, 0, 1).soon
     matched.receive(reply(1))
-    assert not matched.is_late(0)
+    assert not is_open(matched, 0)
 
 
 async def test_a_reply_that_was_parked_closes_the_breaker() -> None:
     matched = replies_within(SHORT_SECONDS, LONG_SECONDS)
-    await matched.expect(0, 0).soon
+    await expect(matched, 0, 0).soon
     matched.receive(reply(1))
-    matched.expect(0, 1)
-    assert not matched.is_late(0)
+    expect(matched, 0, 1)
+    assert not is_open(matched, 0)
 
 
 async def test_a_reply_may_be_asked_for_until_it_is_forgotten() -> None:
     matched = replies_within(SHORT_SECONDS, SHORT_SECONDS)
-    forgotten = matched.expect(0, 0)
+    forgotten = expect(matched, 0, 0)
     await forgotten.soon
-    kept = matched.expect(0, 1)
+    kept = expect(matched, 0, 1)
     matched.receive(reply(0))
     matched.receive(reply(1))
     assert not forgotten.results.done()
@@ -132,8 +142,8 @@ async def test_a_reply_may_be_asked_for_until_it_is_forgotten() -> None:
 
 async def test_replies_are_kept_at_least_as_long_as_the_default_wait() -> None:
     matched = replies_within(LONG_SECONDS, 0)
-    first = matched.expect(0, 0)
-    matched.expect(0, 1)
+    first = expect(matched, 0, 0)
+    expect(matched, 0, 1)
     matched.receive(reply(0))
     assert first.soon.done()
 
@@ -167,16 +177,16 @@ async def test_an_undecodable_reply_is_passed_over() -> None:
 
 async def test_who_waits_when_the_gateway_ends_is_told_that_nothing_comes() -> None:
     matched = replies_within(LONG_SECONDS, LONG_SECONDS)
-    waiting = matched.expect(0, 0)
+    waiting = expect(matched, 0, 0)
     matched.give_up()
     assert (await waiting.soon, await waiting.results) == (None, None)
-    assert not matched.is_late(0)
+    assert not is_open(matched, 0)
 
 
 async def test_the_pace_follows_what_replies_take() -> None:
     pace = Pace(0, 1)
     matched = Replies(SHORT_SECONDS, LONG_SECONDS, pace)
-    expected = matched.expect(0, 1)
+    expected = expect(matched, 0, 1)
     # One that does not come in time counts as the whole wait, and again when it is there.
     assert await expected.soon is None
     late = pace.linger_seconds
@@ -185,7 +195,7 @@ async def test_the_pace_follows_what_replies_take() -> None:
     assert pace.linger_seconds > late
     for offset in range(100):
         matched.receive(reply(offset, partition=1))
-        matched.expect(1, offset)
+        expect(matched, 1, offset)
     assert pace.linger_seconds < late / 1000
 
 
