@@ -19,6 +19,7 @@ from bench import (
     report,
     scale,
     scaling,
+    steps,
     whole,
     worker,
     wrk,
@@ -40,6 +41,7 @@ STACK = {
 
 def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Model]:
     """Measure everything, one comparison after the other."""
+    each_step = steps.measure(directory / "steps")
     say(f"data: {data.source()}, {data.messages_per_capture():.2f} messages a capture")
     with local_stack(directory / "stack", **STACK) as stack:
         gateways = gateway.measure(run, stack, directory)
@@ -60,7 +62,7 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Mod
     figures = [*gateways, *workers, sink.figure, *latencies, all_roles, *grown, scaled, *checks]
     rate = Reading("whole stack at saturation", together.rate, "captures/s on the clock")
     per_record = Reading("captures a record at saturation", together.size, "captures")
-    return figures, [rate, per_record, *together.readings, *readings, *memory], model
+    return figures, [rate, per_record, *together.readings, *readings, *memory, *each_step], model
 
 
 def added_up(serving: Figure, working: Figure, inserting: clickhouse.Inserted) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import msgspec
 import uuid_utils
@@ -22,14 +23,14 @@ from gateway.replies import Expected, result_at
 from schemas import sizes
 from schemas.capture import Capture, CaptureAnswer
 from schemas.chatbots import Chatbot
-from schemas.records import CaptureResult, encode
+from schemas.records import Captured, CaptureResult, encode
 
 PENDING = "Deduplication pending: messagesStored is provisional"
 LEFT_OUT = "Field '{}' left out: the conversation's fields would take more than 64 KiB"
 DEPRECATED_SINCE = "@1735689600"
 """RFC 9745: since when userId and metadata are deprecated, 2025-01-01."""
 
-_encode_answer = msgspec.json.Encoder().encode
+encode_answer = msgspec.json.Encoder().encode
 
 
 class Bounds(Struct, frozen=True):
@@ -78,23 +79,8 @@ class CaptureEndpoint:
         wanted = preference(head.every(b"prefer"), bounds.longest_wait_seconds)
         published, index = self._publisher.publish(captured.conversation_id, frame)
         result = await _result(published, index, wanted)
-        if result is None or result.stored is None:
-            stored = distinct_messages(captured)
-            pending = [PENDING]
-        else:
-            stored = result.stored
-            pending = []
-            # At most one warning a field: that it was left out says more.
-            warnings |= {name: LEFT_OUT.format(name) for name in result.left_out}
-        answer = CaptureAnswer(
-            ok=True,
-            conversation_id=str(uuid_utils.UUID(bytes=captured.conversation_id)),
-            messages_stored=stored,
-            analysis_queued=captured.analysis and stored > 0,
-            warnings=[*warnings.values(), *pending],
-        )
         return Response(
-            _encode_answer(answer),
+            encode_answer(answer_of(captured, warnings, result)),
             headers=_answer_headers(capture, wanted),
             media_type="application/json",
         )
@@ -122,6 +108,34 @@ async def _result(
             return result_at(await asyncio.shield(expected.results), index)
     except TimeoutError:
         return None
+
+
+def answer_of(
+    captured: Captured, warnings: Mapping[str, str], result: CaptureResult | None
+) -> CaptureAnswer:
+    """Return what a durable capture is answered with.
+
+    Args:
+        captured: the capture.
+        warnings: by field, of what was decoded.
+        result: what became of it, None where that is not known: the answer is provisional then.
+
+    """
+    if result is None or result.stored is None:
+        stored = distinct_messages(captured)
+        said = [*warnings.values(), PENDING]
+    else:
+        stored = result.stored
+        # At most one warning a field: that it was left out says more.
+        left_out = {name: LEFT_OUT.format(name) for name in result.left_out}
+        said = list({**warnings, **left_out}.values())
+    return CaptureAnswer(
+        ok=True,
+        conversation_id=str(uuid_utils.UUID(bytes=captured.conversation_id)),
+        messages_stored=stored,
+        analysis_queued=captured.analysis and stored > 0,
+        warnings=said,
+    )
 
 
 def _answer_headers(capture: Capture, wanted: Preference) -> dict[str, str]:
