@@ -1,7 +1,7 @@
-"""How long a gateway collects captures of a partition before it sends them. Pure."""
+"""How long a gateway collects captures before it sends them, and replies before it reads. Pure."""
 
 SHARE = 0.25
-"""Of what replies take: answers take this much longer at most."""
+"""Of what replies take that captures linger, and of that again that replies do."""
 WEIGHT = 0.125
 """Of the newest reply in the moving average."""
 
@@ -28,6 +28,11 @@ class Pace:
         self._most = max(least_seconds, most_seconds)
         self._took = 0.0
         self.linger_seconds = least_seconds
+
+    @property
+    def reading_seconds(self) -> float:
+        """How long replies collect before the next are read: none where they come at once."""
+        return SHARE * (self.linger_seconds - self._least)
 
     def replied(self, seconds: float) -> None:
         """Take in how long a reply took, from its record's acknowledgement."""

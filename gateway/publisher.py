@@ -127,6 +127,7 @@ class Publisher(Generic[E]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._window: asyncio.TimerHandle | None = None
 
     def publish(self, conversation_id: bytes, frame: bytes) -> tuple[Published[E], int]:
         """Add an encoded capture to its partition's batch.
@@ -153,10 +154,9 @@ class Publisher(Generic[E]):
             batch = lane.batch = Published(self._loop)
             expire = self._loop.call_later(self._timeout_seconds, self._expire, partition, batch)
             batch.timers.append(expire)
-            linger = self._loop.call_later(
-                self._pace.linger_seconds, self._flush_due, partition, batch
-            )
-            batch.timers.append(linger)
+            if self._window is None:
+                linger = self._pace.linger_seconds
+                self._window = self._loop.call_later(linger, self._end_window)
         index = len(batch.frames)
         batch.frames.append(frame)
         batch.size += len(frame)
@@ -192,10 +192,14 @@ class Publisher(Generic[E]):
             lane.batch = None
             self._release(batch)
 
-    def _flush_due(self, partition: int, batch: Published[E]) -> None:
-        batch.is_due = True
-        if not self._lanes[partition].on_their_way:
-            self._flush(partition, batch)
+    def _end_window(self) -> None:
+        """Send what all partitions have collected, so that it is one request to each broker."""
+        self._window = None
+        for partition, lane in enumerate(self._lanes):
+            if lane.batch is not None:
+                lane.batch.is_due = True
+                if not lane.on_their_way:
+                    self._flush(partition, lane.batch)
 
     def _flush(self, partition: int, batch: Published[E]) -> None:
         lane = self._lanes[partition]

@@ -160,10 +160,15 @@ class Replies:
 
 
 async def read_replies(
-    consumer: AIOKafkaConsumer, receive: Callable[[RepliesRecord], None]
+    consumer: AIOKafkaConsumer, receive: Callable[[RepliesRecord], None], pace: Pace
 ) -> None:
-    """Hand every reply that the consumer reads to `receive`, for ever."""
+    """Hand every reply that the consumer reads to `receive`, for ever.
+
+    The consumer asks for more as soon as it is read from, and a request costs as much as several
+    captures: where the workers lag, replies are let collect.
+    """
     while True:
+        await asyncio.sleep(pace.reading_seconds)
         for records in (await consumer.getmany(timeout_ms=1000)).values():
             for record in records:
                 try:

@@ -151,7 +151,7 @@ class Gateway:
         await publisher.start()
 
         for reader in (
-            read_replies(replies_reader, replies.receive),
+            read_replies(replies_reader, replies.receive, pace),
             follow(registry_reader, registry),
         ):
             exits.callback(asyncio.create_task(_or_exit(reader)).cancel)

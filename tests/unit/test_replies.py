@@ -168,7 +168,7 @@ async def test_an_undecodable_reply_is_passed_over() -> None:
     values = [b"\xffnot a reply", None, replies_codec.encode(reply(3))]
     records = [SimpleNamespace(value=value, offset=at) for at, value in enumerate(values)]
     consumer = FakeConsumer([{}, {"a partition": records}])
-    reading = asyncio.create_task(read_replies(consumer, received.append))
+    reading = asyncio.create_task(read_replies(consumer, received.append, Pace(0, 0)))
     await consumer.at_end.wait()
     reading.cancel()
     await settled()
@@ -208,3 +208,11 @@ def test_the_linger_is_a_share_of_what_replies_take_within_bounds() -> None:
         found.append(pace.linger_seconds)
     assert found == pytest.approx([0.001, 0.01, 0.02, 0.001], rel=1e-3)
     assert Pace(0.05, 0.02).linger_seconds == 0.05
+
+
+def test_replies_are_let_collect_only_where_captures_are() -> None:
+    pace = Pace(0.001, 0.02)
+    assert pace.reading_seconds == 0
+    for _ in range(100):
+        pace.replied(1.0)
+    assert pace.reading_seconds == pytest.approx(SHARE * 0.019)
