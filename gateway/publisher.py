@@ -50,7 +50,7 @@ class Published(Generic[E]):
 
     """
 
-    __slots__ = ("acknowledged", "frames", "is_due", "size", "soon", "timers")
+    __slots__ = ("acknowledged", "frames", "is_due", "size", "soon", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.frames: list[bytes] = []
@@ -59,7 +59,7 @@ class Published(Generic[E]):
         """Whether the linger is over."""
         self.acknowledged: asyncio.Future[E | None] = loop.create_future()
         self.soon: Soon = loop.create_future()
-        self.timers: list[asyncio.TimerHandle] = []
+        self.timer: asyncio.TimerHandle | None = None
 
     def refuse(self, code: str, message: str) -> None:
         refused = unavailable(code, message)
@@ -128,6 +128,8 @@ class Publisher(Generic[E]):
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._window: asyncio.TimerHandle | None = None
+        self._collecting: list[tuple[int, Published[E]]] = []
+        """Batches that the window under way has begun."""
 
     def publish(self, conversation_id: bytes, frame: bytes) -> tuple[Published[E], int]:
         """Add an encoded capture to its partition's batch.
@@ -152,8 +154,10 @@ class Publisher(Generic[E]):
         batch = lane.batch
         if batch is None:
             batch = lane.batch = Published(self._loop)
-            expire = self._loop.call_later(self._timeout_seconds, self._expire, partition, batch)
-            batch.timers.append(expire)
+            batch.timer = self._loop.call_later(
+                self._timeout_seconds, self._expire, partition, batch
+            )
+            self._collecting.append((partition, batch))
             if self._window is None:
                 linger = self._pace.linger_seconds
                 self._window = self._loop.call_later(linger, self._end_window)
@@ -195,11 +199,11 @@ class Publisher(Generic[E]):
     def _end_window(self) -> None:
         """Send what all partitions have collected, so that it is one request to each broker."""
         self._window = None
-        for partition, lane in enumerate(self._lanes):
-            if lane.batch is not None:
-                lane.batch.is_due = True
-                if not lane.on_their_way:
-                    self._flush(partition, lane.batch)
+        collecting, self._collecting = self._collecting, []
+        for partition, batch in collecting:
+            batch.is_due = True
+            if not self._lanes[partition].on_their_way:
+                self._flush(partition, batch)
 
     def _flush(self, partition: int, batch: Published[E]) -> None:
         lane = self._lanes[partition]
@@ -236,8 +240,8 @@ class Publisher(Generic[E]):
                     batch.soon.set_result(None)
                 batch.acknowledged.set_result(expected)
         finally:
-            for timer in batch.timers:
-                timer.cancel()
+            if batch.timer is not None:
+                batch.timer.cancel()
             self._release(batch)
             lane.on_their_way -= 1
             if lane.batch is not None and lane.batch.is_due and not lane.on_their_way:

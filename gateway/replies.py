@@ -138,7 +138,6 @@ class Replies:
         expected.is_late = True
         if not expected.soon.done():
             expected.soon.set_result(None)
-        self._pace.replied(self._wait_seconds)
         if expected.partition not in self._late:
             self._late.add(expected.partition)
             log.warning("replies are late: provisional answers", partition=expected.partition)

@@ -44,6 +44,7 @@ async def test_without_workers_answers_are_provisional_and_quick(
     refused = [answer for answer in load.answers if answer.status != 200]
     exact = [answer for answer in during if answer.is_exact]
     p50, p99 = quantile(during, 0.5), quantile(during, 0.99)
+    longest = min(quantile(before, 0.5), 100) if full else 100
     title = f"Workers away {away_seconds:g} s"
     judge(
         report,
@@ -53,7 +54,8 @@ async def test_without_workers_answers_are_provisional_and_quick(
             Figure(f"{title}: exact ones among them", len(exact), "", "0", not exact),
             Figure(f"{title}: p50 before", quantile(before, 0.5), "ms"),
             Figure(f"{title}: p99 before", quantile(before, 0.99), "ms"),
-            at_most(f"{title}: p50 meanwhile", p50, 100, "ms"),
+            # Who does not wait for a worker is answered no later than who does.
+            at_most(f"{title}: p50 meanwhile", p50, longest, "ms"),
             at_most(f"{title}: p99 meanwhile", p99, 500, "ms"),
             at_most(f"{title}: exact everywhere after", recovered, RECOVERY_SECONDS, "s"),
             Figure(f"{title}: messages answered with 200, each stored once", load.messages),
