@@ -50,7 +50,7 @@ bench/peers/.venv/installed: .venv/installed bench/peers/uv.lock bench/peers/pyp
 	@command -v uv >/dev/null || test -x .venv/uv/bin/uv || \
 		{ $(PYTHON) -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv; }
 	@test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) sync --locked --all-groups --extra local
+	$(UV) sync --locked --all-groups --extra local --extra llm
 	@touch $@
 
 clean:

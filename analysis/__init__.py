@@ -1,0 +1,1 @@
+"""Analyzers: what says something of messages and conversations. Each is a module; see protocol."""
