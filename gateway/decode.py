@@ -77,7 +77,7 @@ def captured_of(
         conversation_id=conversation_id.bytes,
         external_id=capture.conversation_id,
         received_at=received_at,
-        analysis=chatbot.settings.analysis,
+        analysis=chatbot.settings.is_analysed,
         messages=list(_messages(capture.messages, conversation_id, received_at, idempotency_key)),
         fields=fields,
         remember_days=chatbot.settings.remember_days,

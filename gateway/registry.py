@@ -26,6 +26,9 @@ class Registry:
     def chatbot_of(self, key_sha256: bytes) -> Chatbot | None:
         return self._by_key.get(key_sha256)
 
+    def chatbot(self, chatbot_id: bytes) -> Chatbot | None:
+        return self._by_id.get(chatbot_id)
+
     def chatbots(self) -> list[Chatbot]:
         return sorted(self._by_id.values(), key=lambda chatbot: chatbot.name)
 

@@ -4,7 +4,9 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from limits import parse
 from msgspec.structs import replace
@@ -12,12 +14,14 @@ from msgspec.structs import replace
 from gateway.registry import Registry
 from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
+from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY, NO_INTENT
 from schemas.chatbots import (
     KEY_PREFIX_CHARACTERS,
     MAX_RATE_CHARACTERS,
     MAX_REMEMBER_DAYS,
     MIN_REMEMBER_DAYS,
     Chatbot,
+    ChatbotSettings,
     FieldType,
     chatbot_codec,
 )
@@ -25,6 +29,9 @@ from schemas.chatbots import (
 MAX_CHATBOTS = 100_000
 MAX_SCHEMA_FIELDS, MAX_FIELD_NAME = 1_000, 255
 FOREVER = "forever"
+UNLIMITED = "unlimited"
+MAX_AMOUNT = 10**15
+N = TypeVar("N", int, float)
 FIELD_TYPES: tuple[FieldType, ...] = ("string", "number", "boolean")
 
 
@@ -111,19 +118,80 @@ def with_settings(chatbot: Chatbot, values: Mapping[str, str]) -> Chatbot:
     """Return the chatbot with these settings. Raises ChatbotError for one that can't be."""
     settings = chatbot.settings
     for name, value in values.items():
-        if name == "rate-limit":
-            settings = replace(settings, rate_limit=_rate_limit(value))
-        elif name == "analysis" and value in {"on", "off"}:
-            settings = replace(settings, analysis=value == "on")
-        elif name == "remember-ids":
-            settings = replace(settings, remember_days=_remember_days(value))
-        else:
-            raise ChatbotError(
-                f"{name}={value}: expected rate-limit=600/minute, rate-limit=off, "
-                "rate-limit=default, analysis=on, analysis=off, remember-ids=30 or "
-                "remember-ids=forever"
-            )
+        settings = _with_setting(settings, name, value)
     return replace(chatbot, settings=settings)
+
+
+def _with_setting(settings: ChatbotSettings, name: str, value: str) -> ChatbotSettings:
+    what, _, kind = name.partition(".")
+    if what == "analysis" and value in {"on", "off"} and (not kind or kind in KINDS):
+        return _with_analysis(settings, {kind} if kind else set(KINDS), on=value == "on")
+    if name == "rate-limit":
+        return replace(settings, rate_limit=_rate_limit(value))
+    if name == "remember-ids":
+        return replace(settings, remember_days=_remember_days(value))
+    if name == "intents":
+        return replace(settings, intents=_vocabulary(name, value))
+    if name == "flags":
+        return replace(settings, flags=_vocabulary(name, value))
+    if name == "tokens-per-day":
+        return replace(settings, tokens_per_day=_amount(name, value, int))
+    if name == "cost-per-day":
+        return replace(settings, cost_per_day=_amount(name, value, float))
+    raise ChatbotError(
+        f"{name}={value}: expected rate-limit=600/minute, rate-limit=off, rate-limit=default, "
+        "remember-ids=30, remember-ids=forever, analysis=on, analysis=off, "
+        f"analysis.KIND=on or analysis.KIND=off with a kind of {', '.join(KINDS)}, intents=A,B or "
+        "intents=default, flags=A,B or flags=default, tokens-per-day=100000, cost-per-day=2.5, or "
+        "either of them =unlimited"
+    )
+
+
+def _with_analysis(
+    settings: ChatbotSettings, kinds: AbstractSet[str], *, on: bool
+) -> ChatbotSettings:
+    wanted = settings.analyses | kinds if on else settings.analyses - kinds
+    off = tuple(kind for kind in KINDS if kind not in wanted)
+    # All off is said in one word, which earlier releases know too.
+    return replace(settings, analysis=bool(wanted), analysis_off=off if wanted else ())
+
+
+def analysis_rows(settings: ChatbotSettings) -> dict[str, str]:
+    """Return what `openbat chatbots show` says of a chatbot's analysis."""
+    on = [kind for kind in KINDS if kind in settings.analyses]
+    budgets = {"tokens-per-day": settings.tokens_per_day, "cost-per-day": settings.cost_per_day}
+    return {
+        "analysis": " ".join(on) if on else "off",
+        "intents": ",".join(settings.intents) or "(the default ones)",
+        "flags": ",".join(settings.flags) or "(the default ones)",
+        **{name: UNLIMITED if most is None else f"{most}" for name, most in budgets.items()},
+    }
+
+
+def _vocabulary(name: str, value: str) -> tuple[str, ...]:
+    if value == "default":
+        return ()
+    words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
+    if not all(0 < len(word) <= MAX_LABEL_CHARACTERS for word in words) or (
+        len(words) > MAX_VOCABULARY or NO_INTENT in words
+    ):
+        raise ChatbotError(
+            f"{name}={value}: expected default, or up to {MAX_VOCABULARY} names with commas "
+            f"between, each of 1 to {MAX_LABEL_CHARACTERS} characters and none called {NO_INTENT}"
+        )
+    return words
+
+
+def _amount(name: str, value: str, kind: Callable[[str], N]) -> N | None:
+    if value == UNLIMITED:
+        return None
+    try:
+        amount = kind(value)
+    except ValueError:
+        amount = None
+    if amount is None or not 0 <= amount < MAX_AMOUNT:
+        raise ChatbotError(f"{name}={value}: expected {UNLIMITED}, or a number from 0 on")
+    return amount
 
 
 def _rate_limit(value: str) -> str | None:

@@ -107,6 +107,14 @@ def worker_clickhouse() -> None:
     run_clickhouse(_start("clickhouse"))
 
 
+@worker.command("analysis")
+def worker_analysis() -> None:
+    """Analyse messages and quiet conversations: sentiment, topics and more."""
+    from openbat.analysis_role import run_analysis
+
+    run_analysis(_start("analysis"))
+
+
 @app.command(hidden=True)
 def local_clickhouse(fd: Fd = None) -> None:
     """Serve ClickHouse's engine for `openbat local`."""
@@ -195,7 +203,7 @@ def list_() -> None:
 @chatbots.command()
 def show(name: Name) -> None:
     """Show one chatbot."""
-    from openbat.chatbots import FOREVER, find
+    from openbat.chatbots import FOREVER, analysis_rows, find
     from openbat.kafka import read_registry
 
     bot = find(run(read_registry(connection())), name)
@@ -207,11 +215,11 @@ def show(name: Name) -> None:
         "created": bot.created_at.isoformat(),
         "schema": " ".join(f"{field}={kind}" for field, kind in bot.schema.items()) or "(empty)",
         "rate-limit": bot.settings.rate_limit or "(the gateway's default)",
-        "analysis": "on" if bot.settings.analysis else "off",
+        **analysis_rows(bot.settings),
         "remember-ids": f"{bot.settings.remember_days or FOREVER}",
     }
     for title, value in rows.items():
-        typer.echo(f"{title:<12} {value}")
+        typer.echo(f"{title:<14} {value}")
 
 
 @chatbots.command("rotate-key")
@@ -260,7 +268,9 @@ def set_(
     values: Annotated[
         list[str],
         typer.Argument(
-            help="rate-limit=600/minute|off|default analysis=on|off remember-ids=DAYS|forever"
+            help="rate-limit=600/minute|off|default remember-ids=DAYS|forever analysis=on|off "
+            "analysis.KIND=on|off intents=A,B|default flags=A,B|default tokens-per-day=N|unlimited "
+            "cost-per-day=N|unlimited"
         ),
     ],
 ) -> None:

@@ -22,12 +22,21 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._analysed = Counter(
+            "openbat_analysed",
+            "Subjects that analyzers were asked about, by analyzer and outcome.",
+            ["analyzer", "outcome"],
+            registry=self.registry,
+        )
         # From the start, so that an alert sees the first one come.
         for reason in REASONS:
             self._dead_letters.labels(reason)
 
     def dead_letter(self, reason: Reason) -> None:
         self._dead_letters.labels(reason).inc()
+
+    def analysed(self, analyzer: str, outcome: str, subjects: int) -> None:
+        self._analysed.labels(analyzer, outcome).inc(subjects)
 
     def serve(self, port: int) -> WSGIServer:
         """Serve them on this machine alone, from a thread, until the server is shut down.

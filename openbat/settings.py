@@ -42,6 +42,10 @@ class Settings(Struct, frozen=True):
     clickhouse_workers: Annotated[
         Count, Meta(description="`openbat local`: ClickHouse workers.")
     ] = 1
+    analysis_workers: Annotated[
+        Annotated[int, Meta(ge=0, le=64)],
+        Meta(description="`openbat local`: analysis workers; 0 for none."),
+    ] = 1
     jars_dir: Annotated[
         Path | None,
         Meta(description="`openbat local`: where Kafka's jars are kept; `jars` in the data dir."),
@@ -109,6 +113,58 @@ class Settings(Struct, frozen=True):
         Annotated[int, Meta(ge=16, le=65536)],
         Meta(description="What a conversations worker keeps of its table in memory, in MiB."),
     ] = 128
+    analyzers: Annotated[
+        str,
+        Meta(
+            description="An analysis worker's analyzers, by name, with commas between: `offline`, "
+            "`llm`, or another package's.",
+            pattern=r"^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*$",
+        ),
+    ] = "offline"
+    analysis_fallback: Annotated[
+        str | None,
+        Meta(
+            description="The analyzer that stands in for one that is away or over its budget; "
+            "without it analysis waits for the one, and leaves out what the budget does not allow."
+        ),
+    ] = None
+    quiet_seconds: Annotated[
+        Annotated[float, Meta(gt=0, le=31 * 86_400)],
+        Meta(description="After how long without a message a conversation is judged as a whole."),
+    ] = 600.0
+    llm_url: Annotated[
+        str | None,
+        Meta(
+            description="For the analyzer `llm`: an endpoint's base, `https://host/v1`.",
+            pattern="^https?://",
+        ),
+    ] = None
+    llm_api_key: Annotated[str | None, Meta(description="Its key, where it asks for one.")] = None
+    llm_model: Annotated[str | None, Meta(description="The model, as the endpoint calls it.")] = (
+        None
+    )
+    llm_concurrency: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)],
+        Meta(description="Requests that an analysis worker has under way at once."),
+    ] = 8
+    llm_timeout_seconds: Annotated[Seconds, Meta(description="How long one of them may take.")] = (
+        60.0
+    )
+    llm_isolate: Annotated[
+        bool,
+        Meta(
+            description="Whether each message has a request of its own, so that none can change "
+            "another's result; it costs more."
+        ),
+    ] = False
+    llm_prompt_price: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="What a million tokens of a prompt cost, in any currency."),
+    ] = 0.0
+    llm_completion_price: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="What a million tokens of an answer cost."),
+    ] = 0.0
     reply_timeout_seconds: Annotated[
         Seconds, Meta(description="How long a gateway waits for the exact count.")
     ] = 1.0

@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 import uvloop
@@ -27,14 +28,28 @@ from streams.app import WorkerApp, add_agent, exit_now, make_app, run
 from streams.clickhouse import ClickHouseAgent
 from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
+from streams.entries import replay_entry
 from streams.lanes import Lanes
 from streams.sweep import Sweeper
-from streams.table import ConversationsTable
+from streams.table import WorkerTable
 from streams.window import Windows
 
 log = structlog.get_logger()
 
-Build = Callable[[WorkerApp, Settings, AIOKafkaProducer, DeadLetters], Awaitable[None]]
+
+class Parts(NamedTuple):
+    """What every worker has. `identity` is its own, and lasts as long as its directory."""
+
+    app: WorkerApp
+    settings: Settings
+    connection: Connection
+    identity: str
+    producer: AIOKafkaProducer
+    dead_letters: DeadLetters
+    metrics: Metrics
+
+
+Build = Callable[[Parts], Awaitable[None]]
 """Adds to an app what its role is made of."""
 
 MAX_SLOTS = 64
@@ -84,14 +99,15 @@ def credentials(connection: Connection) -> CredentialsT | None:
 
 
 def run_conversations(settings: Settings) -> None:
-    uvloop.run(_run("conversations", topics.CONVERSATIONS_GROUP, settings, _conversations))
+    uvloop.run(run_worker("conversations", topics.CONVERSATIONS_GROUP, settings, _conversations))
 
 
 def run_clickhouse(settings: Settings) -> None:
-    uvloop.run(_run("clickhouse", topics.CLICKHOUSE_GROUP, settings, _clickhouse))
+    uvloop.run(run_worker("clickhouse", topics.CLICKHOUSE_GROUP, settings, _clickhouse))
 
 
-async def _run(role: str, group: str, settings: Settings, build: Build) -> None:
+async def run_worker(role: str, group: str, settings: Settings, build: Build) -> None:
+    """Run a worker of a role until it is told to stop."""
     _on_stop_signal(os._exit, 0)  # until there is something to drain
     connection = connection_of(settings)
     partitions = await until_it_answers(
@@ -115,7 +131,8 @@ async def _run(role: str, group: str, settings: Settings, build: Build) -> None:
             settings.standby_replicas,
             credentials(connection),
         )
-        await build(app, settings, producer, DeadLetters(producer, metrics.dead_letter))
+        dead_letters = DeadLetters(producer, metrics.dead_letter)
+        await build(Parts(app, settings, connection, identity, producer, dead_letters, metrics))
         stop = asyncio.Event()
         _on_stop_signal(stop.set)
 
@@ -134,13 +151,13 @@ def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None
         asyncio.get_running_loop().add_signal_handler(number, callback, *arguments)
 
 
-async def _conversations(
-    app: WorkerApp, settings: Settings, producer: AIOKafkaProducer, dead_letters: DeadLetters
-) -> None:
-    table = ConversationsTable(
+async def _conversations(parts: Parts) -> None:
+    app = parts.app
+    table = WorkerTable(
         app,
         exit_now,
-        settings.table_cache_mebibytes * sizes.MIB,
+        parts.settings.table_cache_mebibytes * sizes.MIB,
+        replay_entry,
         name=topics.CONVERSATIONS_TABLE,
         partitions=app.conf.topic_partitions,
         beacon=app.tables.beacon,
@@ -148,7 +165,7 @@ async def _conversations(
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)
     sweeper = Sweeper(table)
-    agent = ConversationsAgent(table, producer, dead_letters, windows, sweeper)
+    agent = ConversationsAgent(table, parts.producer, parts.dead_letters, windows, sweeper)
     lanes = Lanes(agent.process, exit_now)
     add_agent(app, topics.CAPTURES, lanes.put)
 
@@ -161,14 +178,23 @@ async def _conversations(
     app.on_given_up += [table.forget_positions, sweeper.start_over]
 
 
-async def _clickhouse(
-    app: WorkerApp, settings: Settings, _producer: AIOKafkaProducer, dead_letters: DeadLetters
-) -> None:
+async def _clickhouse(parts: Parts) -> None:
+    app = parts.app
     # The other worker starts half a second of processor time sooner without ClickHouse's client.
     from openbat.clickhouse_writer import connect_writer
+    from sinks.analysis_rows import AnalysisBatch
+    from sinks.rows import RowBatch
 
-    writer = await connect_writer(settings)
-    agent = ClickHouseAgent(writer, dead_letters)
-    add_agent(app, topics.MESSAGES, agent.process)
-    app.add_future(agent.run())
-    app.drained = agent.drained
+    writer = await connect_writer(parts.settings)
+    messages = ClickHouseAgent(topics.MESSAGES, RowBatch, writer, parts.dead_letters)
+    analyses = ClickHouseAgent(topics.ANALYSES, AnalysisBatch, writer, parts.dead_letters)
+    add_agent(app, topics.MESSAGES, messages.process)
+    add_agent(app, topics.ANALYSES, analyses.process)
+    app.add_future(messages.run())
+    app.add_future(analyses.run())
+
+    async def drained() -> None:
+        await messages.drained()
+        await analyses.drained()
+
+    app.drained = drained

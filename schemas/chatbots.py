@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY, Kind
 from schemas.codec import Codec
 from schemas.positions import MAX_GENERATION
 
 FieldType = Literal["string", "number", "boolean"]
 State = Literal["active", "archived"]
+Label = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
 
 GENERATION_KEY = b"captures-generation"
 KEY_PREFIX_CHARACTERS = 14
@@ -31,11 +33,31 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
     `rate_limit` is in the notation of the `limits` library (`600/minute`), `off`, or None for the
     gateway's default. `remember_days` says how long message ids are remembered after a
     conversation's last change, 0 for ever.
+
+    `analysis` false switches all analysis off, `analysis_off` those kinds that it names.
+    `intents` and `flags` are the chatbot's own vocabularies, empty for the default ones. What a
+    paid analyzer may spend on it a day is None where nothing bounds it; the cost is in the
+    currency of the prices that the operator set.
     """
 
     rate_limit: Annotated[str, Meta(max_length=MAX_RATE_CHARACTERS)] | None = None
     analysis: bool = True
     remember_days: Annotated[int, Meta(ge=0, le=MAX_REMEMBER_DAYS)] = 0
+    analysis_off: tuple[str, ...] = ()
+    intents: Annotated[tuple[Label, ...], Meta(max_length=MAX_VOCABULARY)] = ()
+    flags: Annotated[tuple[Label, ...], Meta(max_length=MAX_VOCABULARY)] = ()
+    tokens_per_day: Annotated[int, Meta(ge=0)] | None = None
+    cost_per_day: Annotated[float, Meta(ge=0)] | None = None
+
+    @property
+    def analyses(self) -> frozenset[Kind]:
+        """What is to be analysed."""
+        off = self.analysis_off
+        return frozenset(kind for kind in KINDS if self.analysis and kind not in off)
+
+    @property
+    def is_analysed(self) -> bool:
+        return self.analysis and (not self.analysis_off or bool(self.analyses))
 
 
 class Chatbot(Struct, frozen=True):

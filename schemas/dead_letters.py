@@ -17,7 +17,8 @@ Reason = Literal[
     "undecodable_record",  # a record of captures in no format that is known
     "undecodable_capture",  # a frame of such a record
     "failed_capture",  # a frame that decodes, and that applying raises for
-    "undecodable_output",  # a record of messages, or a change of one
+    "undecodable_output",  # a record of messages, analysis or analyses, or a part of one
+    "failed_analysis",  # a message or conversation that an analyzer can never analyse
     "rejected_row",  # a row that ClickHouse never takes
     "other",  # written by another release, for a reason of its own
 ]
@@ -38,7 +39,7 @@ class Source(Struct, frozen=True):
     """Where a letter came from. `index` is that of the part in the record.
 
     In `captures` that is the capture, in `messages` the row: each conversation's, then those of
-    its new messages. WHOLE_RECORD where no part could be told.
+    its new messages. In `analysis` it is counted alike, in `analyses` it is the row too. WHOLE_RECORD where no part could be told.
     """
 
     topic: str

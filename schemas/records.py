@@ -37,6 +37,11 @@ Number = Annotated[int, Meta(ge=0, le=MOST_COUNTED)]
 """What is counted up, and must still fit into 64 bits then."""
 Position = Annotated[int, Meta(ge=0)]
 
+MAX_SAID = 32
+"""Messages that may come along as what was said before."""
+MAX_ANALYZERS = 32
+AnalyzerName = Annotated[str, Meta(min_length=1, max_length=64)]
+
 T = TypeVar("T")
 
 Fields = dict[str, dict[str, Any]]
@@ -150,12 +155,34 @@ class Change(Struct, array_like=True):
     messages: msgspec.Raw
 
 
+class Said(Struct, array_like=True, gc=False):
+    """A message as it is remembered for the analysis of later ones: its content may be cut."""
+
+    id: Id
+    role: Role
+    content: str
+    sent_at: SentAt
+    position: Position
+
+
 class AnalysisItem(Struct, array_like=True):
-    """New messages of one conversation to analyse: a part of an `analysis` record."""
+    """What is to be analysed of one conversation: a part of an `analysis` record.
+
+    `messages` is an encoded list of NewMessage: those to analyse, or where there are none, the
+    conversation as a whole. `revision` is the conversation's that they belong to.
+
+    From the conversations worker, `said` is None: the analysis worker knows what was said before.
+    An item that was put off, sent again or made for a re-analysis brings it along. `analyzers`
+    names those that are asked, none for all; `run` is 0, or the number of a re-analysis.
+    """
 
     chatbot_id: Uuid
     conversation_id: Uuid
     messages: msgspec.Raw
+    revision: Number = 0
+    said: Annotated[list[Said], Meta(max_length=MAX_SAID)] | None = None
+    analyzers: Annotated[list[AnalyzerName], Meta(max_length=MAX_ANALYZERS)] = []
+    run: Number = 0
 
 
 captures_codec = Codec(CapturesRecord, version=1)

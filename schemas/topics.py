@@ -11,14 +11,19 @@ from schemas import sizes
 CAPTURES = "captures"
 MESSAGES = "messages"
 ANALYSIS = "analysis"
+ANALYSIS_LATER = "analysis-later"
 ANALYSES = "analyses"
+SPENDING = "spending"
 REPLIES = "replies"
 CHATBOTS = "chatbots"
 DEAD_LETTERS = "dead-letters"
 CONVERSATIONS_GROUP = "openbat-conversations"
 CLICKHOUSE_GROUP = "openbat-clickhouse"
+ANALYSIS_GROUP = "openbat-analysis"
 CONVERSATIONS_TABLE = "conversations"
 CONVERSATIONS_CHANGELOG = f"{CONVERSATIONS_GROUP}-{CONVERSATIONS_TABLE}-changelog"
+CONTEXTS_TABLE = "contexts"
+CONTEXTS_CHANGELOG = f"{ANALYSIS_GROUP}-{CONTEXTS_TABLE}-changelog"
 
 REPLY_PARTITIONS = 32
 
@@ -61,7 +66,10 @@ TOPICS = (
     Topic(CONVERSATIONS_CHANGELOG, None, _COMPACTED),
     Topic(MESSAGES, None, _deleted_after(7 * _DAY)),
     Topic(ANALYSIS, None, _deleted_after(7 * _DAY)),
+    Topic(ANALYSIS_LATER, None, _deleted_after(7 * _DAY)),
+    Topic(CONTEXTS_CHANGELOG, None, _COMPACTED),
     Topic(ANALYSES, None, _deleted_after(7 * _DAY)),
+    Topic(SPENDING, 1, _COMPACTED),
     Topic(REPLIES, REPLY_PARTITIONS, _deleted_after(_HOUR)),
     Topic(CHATBOTS, 1, _COMPACTED),
     Topic(

@@ -5,11 +5,12 @@ the other, UUIDs as an extension type, times as microseconds, JSON as bytes.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas import topics
 from schemas.capture import Organization, Session, Shape, User
@@ -36,54 +37,55 @@ MESSAGE_COLUMNS = (*_IDS, "message_id", *NewMessage.__struct_fields__[1:])
 """A message's values are its row's, so its encoding is the row's."""
 
 
-class Origin(NamedTuple):
-    """Where rows came from: their change, and the number in the record of the change's first row.
-
-    The rows of a record are counted from 0: of each change the conversation's, then its messages'.
-    A change that has no rows counts as one.
-    """
-
-    partition: int
-    offset: int
-    first_row: int
-    change: Change
+P = TypeVar("P")
 
 
-class Rows:
+class Rejected(NamedTuple):
+    """What can never be written, a part of a record or a row: its letter, and a record of it."""
+
+    letter: DeadLetter
+    value: bytes
+
+
+class Rows(Generic[P]):
     """Rows of one table, each the MessagePack of its columns' values, and where they came from.
 
     Args:
-        first: the number among its change's rows of the first one that goes to this table.
+        table: its name.
+        columns: its columns, in the order of a row's values.
+        record_of: given a part of a record, and the number of a row among those that the part has
+            here, returns a record of the same topic that makes this row again.
 
     Attributes:
         encoded: the rows.
 
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(
+        self, table: str, columns: Sequence[str], record_of: Callable[[P, int], bytes]
+    ) -> None:
+        self.table = table
+        self.columns = columns
         self.encoded: list[bytes] = []
-        self._first = first
+        self._record_of = record_of
         self._starts: list[int] = []
-        self._origins: list[Origin] = []
+        self._origins: list[tuple[Source, P]] = []
 
-    def add(self, origin: Origin, encoded: Sequence[bytes]) -> None:
-        """Add all rows of a change that go to this table."""
+    def add(self, first: Source, part: P, encoded: Sequence[bytes]) -> None:
+        """Add all rows of a part that go to this table; `first` is the source of the first."""
         self._starts.append(len(self.encoded))
-        self._origins.append(origin)
+        self._origins.append((first, part))
         self.encoded += encoded
 
-    def origin(self, index: int) -> tuple[Origin, int]:
-        """Return where the row at an index came from, and its number among its change's."""
-        # Of several changes that start here all but the last have no rows.
+    def rejected(self, index: int, error: BaseException) -> Rejected:
+        """Return the letter and the record of the row at an index, which ClickHouse never takes."""
+        # Of several parts that start here all but the last have no rows.
         found = bisect_right(self._starts, index) - 1
-        return self._origins[found], self._first + index - self._starts[found]
-
-
-class Rejected(NamedTuple):
-    """What can never be written, a change or a row: its letter, and a `messages` record of it."""
-
-    letter: DeadLetter
-    value: bytes
+        first, part = self._origins[found]
+        number = index - self._starts[found]
+        source = replace(first, index=first.index + number)
+        letter = DeadLetter("rejected_row", detail_of(error), source)
+        return Rejected(letter, self._record_of(part, number))
 
 
 _SHAPES: dict[str, Shape] = {"user": User, "organization": Organization, "session": Session}
@@ -102,7 +104,7 @@ CONVERSATION_COLUMNS = (
     "revision",
 )  # fmt: skip
 
-_UUID = b"\xd8\x02"
+UUID = b"\xd8\x02"
 """Before 16 bytes, most significant first: ClickHouse's extension type of a UUID."""
 _ARRAY_16 = 0xDC
 """Begins an array of more than 15 values, before two bytes of their number; others take one."""
@@ -111,18 +113,27 @@ _json = msgspec.json.Encoder().encode
 
 
 class RowBatch:
-    """Rows of several records: every message, and of each conversation the newest state."""
+    """Rows of several records: every message, and of each conversation the newest state.
+
+    The rows of a record are counted from 0: of each change the conversation's, then its messages'.
+    A change that has no rows counts as one.
+    """
 
     def __init__(self) -> None:
-        self.messages = Rows(first=1)
-        self._newest: dict[bytes, tuple[int, Origin, bytes]] = {}
+        self.messages = Rows(MESSAGE_TABLE, MESSAGE_COLUMNS, _message_record)
+        self._newest: dict[bytes, tuple[int, Source, Change, bytes]] = {}
 
     @property
-    def conversations(self) -> Rows:
-        rows = Rows(first=0)
-        for _, origin, encoded in self._newest.values():
-            rows.add(origin, [encoded])
+    def conversations(self) -> Rows[Change]:
+        rows = Rows(CONVERSATION_TABLE, CONVERSATION_COLUMNS, _conversation_record)
+        for _, source, change, encoded in self._newest.values():
+            rows.add(source, change, [encoded])
         return rows
+
+    @property
+    def tables(self) -> tuple[Rows[Change], ...]:
+        """The rows in the order in which tables are written: messages before conversations."""
+        return self.messages, self.conversations
 
     @property
     def rows(self) -> int:
@@ -141,44 +152,48 @@ class RowBatch:
         rejected = []
         row = 0
         for change in messages_codec.decode(value):
-            origin = Origin(partition, offset, row, change)
+            source = Source(topics.MESSAGES, partition, offset, row)
             row += 1
             try:
                 state, new = decode_state(change.state), decode_new_messages(change.messages)
                 conversation = _conversation(state)
             except UndecodableError as error:
-                source = Source(topics.MESSAGES, partition, offset, origin.first_row)
                 letter = DeadLetter("undecodable_output", detail_of(error), source)
                 rejected.append(Rejected(letter, messages_codec.encode([change])))
                 continue
             ids = _ids(state)
-            self.messages.add(origin, [ids + _values(encode(message)) for message in new])
+            first = Source(topics.MESSAGES, partition, offset, row)
+            self.messages.add(first, change, [ids + values(encode(message)) for message in new])
             row += len(new)
             known = self._newest.get(state.conversation_id)
             if known is None or known[0] <= state.revision:
-                encoded = ids + _values(encode(conversation))
-                self._newest[state.conversation_id] = state.revision, origin, encoded
+                encoded = ids + values(encode(conversation))
+                self._newest[state.conversation_id] = state.revision, source, change, encoded
         return rejected
 
 
-def record_of(change: Change, number: int) -> bytes:
-    """Return a `messages` record that makes one row of a change again.
+def values(array: bytes) -> bytes:
+    """Return the values of an encoded array: ClickHouse wants no header around a row's."""
+    return array[1 if array[0] != _ARRAY_16 else 3 :]
 
-    It holds the conversation's state as the row's record had it, and of the messages that one.
-    """
-    kept = decode_new_messages(change.messages)[number - 1 : number] if number else []
+
+def _message_record(change: Change, number: int) -> bytes:
+    """Return a record of the conversation's state as it was then, and of one of the messages."""
+    return _record(change, decode_new_messages(change.messages)[number : number + 1])
+
+
+def _conversation_record(change: Change, _number: int) -> bytes:
+    return _record(change, [])
+
+
+def _record(change: Change, kept: list[NewMessage]) -> bytes:
     part = Change(change.conversation_id, change.state, msgspec.Raw(encode(kept)))
     return messages_codec.encode([part])
 
 
 def _ids(state: ConversationState) -> bytes:
-    chatbot_id, conversation_id = _UUID + state.chatbot_id, _UUID + state.conversation_id
+    chatbot_id, conversation_id = UUID + state.chatbot_id, UUID + state.conversation_id
     return chatbot_id + conversation_id + encode(state.external_id)
-
-
-def _values(array: bytes) -> bytes:
-    """Return the values of an encoded array: ClickHouse wants no header around a row's."""
-    return array[1 if array[0] != _ARRAY_16 else 3 :]
 
 
 def _conversation(state: ConversationState) -> list[Any]:

@@ -9,19 +9,9 @@ import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
-from schemas import topics
-from schemas.dead_letters import DeadLetter, Source, detail_of
-from sinks.rows import (
-    CONVERSATION_COLUMNS,
-    CONVERSATION_TABLE,
-    MESSAGE_COLUMNS,
-    MESSAGE_TABLE,
-    Origin,
-    Rejected,
-    RowBatch,
-    Rows,
-    record_of,
-)
+from schemas.dead_letters import detail_of
+from sinks.analysis_rows import AnalysisBatch
+from sinks.rows import Rejected, RowBatch, Rows
 
 log = structlog.get_logger()
 
@@ -57,8 +47,16 @@ class Client(Protocol):
     ) -> Any: ...
 
 
+class Batch(Protocol):
+    """Rows of several records."""
+
+    @property
+    def tables(self) -> Sequence[Rows[Any]]:
+        """The rows of each table, in the order in which tables are written."""
+
+
 class ClickHouseWriter:
-    """Inserts message rows, then conversation rows, in a thread of its own.
+    """Inserts batches, table by table, in a thread of its own. Batches may overlap.
 
     Raises:
         ClickHouseError: at construction, ClickHouse can't be reached or lacks the tables.
@@ -67,28 +65,23 @@ class ClickHouseWriter:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        for table, columns in (
-            (MESSAGE_TABLE, MESSAGE_COLUMNS),
-            (CONVERSATION_TABLE, CONVERSATION_COLUMNS),
-        ):
+        batches: tuple[Batch, ...] = (RowBatch(), AnalysisBatch())
+        for rows in (rows for batch in batches for rows in batch.tables):
             # Fails here, not at the first row, where the schema is missing.
-            client.create_insert_context(table, columns)
+            client.create_insert_context(rows.table, rows.columns)
 
-    def batch(self) -> RowBatch:
-        return RowBatch()
-
-    async def write(self, batch: RowBatch) -> list[Rejected]:
+    async def write(self, batch: Batch) -> list[Rejected]:
         """Write all rows; return those that ClickHouse will never take.
 
         Other errors are retried for as long as they last: ClickHouse away, a full disk, too many
         parts.
         """
-        return [
-            *await self._insert(MESSAGE_TABLE, MESSAGE_COLUMNS, batch.messages),
-            *await self._insert(CONVERSATION_TABLE, CONVERSATION_COLUMNS, batch.conversations),
-        ]
+        rejected = []
+        for rows in batch.tables:
+            rejected += await self._insert(rows)
+        return rejected
 
-    async def _insert(self, table: str, columns: Sequence[str], rows: Rows) -> list[Rejected]:
+    async def _insert(self, rows: Rows[Any]) -> list[Rejected]:
         rejected = []
         todo = [range(len(rows.encoded))]
         while todo:
@@ -96,43 +89,34 @@ class ClickHouseWriter:
             if not part:
                 continue
             try:
-                await self._insert_part(table, columns, rows.encoded[part.start : part.stop])
+                await self._insert_part(rows, part)
             except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
                 if len(part) == 1:
-                    rejected.append(_rejected(*rows.origin(part.start), error))
+                    rejected.append(rows.rejected(part.start, error))
                 else:
                     middle = len(part) // 2
                     todo += [part[middle:], part[:middle]]
         return rejected
 
-    async def _insert_part(
-        self, table: str, columns: Sequence[str], encoded: Sequence[bytes]
-    ) -> None:
+    async def _insert_part(self, rows: Rows[Any], part: range) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_may_pass),
             wait=wait_random_exponential(multiplier=0.2, max=LONGEST_RETRY_WAIT_SECONDS),
             before_sleep=lambda state: log.warning(
                 "insert failed; trying again",
-                table=table,
-                rows=len(encoded),
+                table=rows.table,
+                rows=len(part),
                 attempt=state.attempt_number,
                 error=detail_of(state.outcome.exception() if state.outcome else None),
             ),
             reraise=True,
         ):
             with attempt:
-                await asyncio.to_thread(self._send, table, columns, encoded)
+                await asyncio.to_thread(self._send, rows, part)
 
-    def _send(self, table: str, columns: Sequence[str], encoded: Sequence[bytes]) -> None:
-        block = lz4.frame.compress(b"".join(encoded))
-        self._client.raw_insert(table, columns, block, INSERT_SETTINGS, "MsgPack", "lz4")
-
-
-def _rejected(origin: Origin, number: int, error: Exception) -> Rejected:
-    row = origin.first_row + number
-    source = Source(topics.MESSAGES, origin.partition, origin.offset, row)
-    letter = DeadLetter("rejected_row", detail_of(error), source)
-    return Rejected(letter, record_of(origin.change, number))
+    def _send(self, rows: Rows[Any], part: range) -> None:
+        block = lz4.frame.compress(b"".join(rows.encoded[part.start : part.stop]))
+        self._client.raw_insert(rows.table, rows.columns, block, INSERT_SETTINGS, "MsgPack", "lz4")
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -66,8 +66,9 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.on_giving_up: list[Callable[[], None]] = []
         self.on_given_up: list[Callable[[], None]] = []
-        self.on_seek: Callable[[Positions], None] = lambda _: None
+        self.on_seek: list[Callable[[Positions], None]] = []
 
     def _new_transport(self) -> RewindingTransport:
         return RewindingTransport(self.conf.broker_consumer, self)
@@ -77,6 +78,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         return _FlowControl(loop=self.loop)
 
     async def _on_partitions_revoked(self, revoked: set[Any]) -> None:
+        for hurry in self.on_giving_up:
+            hurry()
         try:
             async with asyncio.timeout(SESSION_SECONDS / 2):
                 await super()._on_partitions_revoked(revoked)
@@ -167,9 +170,10 @@ def add_agent(
 
     def start(positions: Positions) -> None:
         for tp, offset in positions.items():
-            continuity.start(tp.partition, offset)
+            if tp.topic == topic:
+                continuity.start(tp.partition, offset)
 
-    app.on_seek = start
+    app.on_seek.append(start)
 
 
 async def run(app: WorkerApp, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:

@@ -152,8 +152,11 @@ def apply_record(
         if conversation.analysed:
             if len(conversation.analysed) != len(conversation.new):
                 parts = _parts(conversation.analysed)
-            chatbot_id = conversation.state.chatbot_id
-            analysis += [AnalysisItem(chatbot_id, conversation_id, part) for part in parts]
+            state = conversation.state
+            analysis += [
+                AnalysisItem(state.chatbot_id, conversation_id, part, state.revision)
+                for part in parts
+            ]
         if conversation.state is not conversation.stored:
             revision = conversation.state.revision
             local[state_key(conversation_id)] = local_state(revision, encoded_state)

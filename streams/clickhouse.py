@@ -1,11 +1,10 @@
-"""The ClickHouse agent: gathers records of `messages` into batches, acks what is inserted."""
+"""The ClickHouse agent: gathers records of a topic into batches, acks what is inserted."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from schemas import topics
 from schemas.codec import UndecodableError
 from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Source, detail_of
 from streams.dead_letters import DeadLetters
@@ -17,7 +16,7 @@ MAX_BATCH_AGE_SECONDS = 0.5
 
 
 Rejected = tuple[DeadLetter, bytes]
-"""What can never be written, a row or a change: its letter, and a `messages` record of it alone."""
+"""What can never be written, a row or a part of a record: its letter, and a record of it alone."""
 
 
 class Batch(Protocol):
@@ -27,21 +26,20 @@ class Batch(Protocol):
     def rows(self) -> int: ...
 
     def add(self, value: bytes, partition: int, offset: int) -> Sequence[Rejected]:
-        """Add a record's rows; return its changes that have none.
+        """Add a record's rows; return its parts that have none.
 
         Raises UndecodableError, and adds none then.
         """
 
 
 B = TypeVar("B", bound=Batch)
+B_contra = TypeVar("B_contra", contravariant=True)
 
 
-class Sink(Protocol[B]):
+class Sink(Protocol[B_contra]):
     """Where batches go."""
 
-    def batch(self) -> B: ...
-
-    async def write(self, batch: B) -> Sequence[Rejected]:
+    async def write(self, batch: B_contra) -> Sequence[Rejected]:
         """Write all rows, retrying as long as it takes; return those that can never be written."""
 
 
@@ -49,9 +47,24 @@ class ClickHouseAgent(Generic[B]):
     """Fills one batch while the one before it is being written.
 
     A batch is bounded by rows, bytes and age. Its records are acked in order when it is written.
+
+    Args:
+        topic: whose records it processes.
+        empty_batch: makes a batch for records of the topic.
+        sink: where batches go; other agents may share it.
+        dead_letters: where what can't be written goes.
+
     """
 
-    def __init__(self, sink: Sink[B], dead_letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        topic: str,
+        empty_batch: Callable[[], B],
+        sink: Sink[B],
+        dead_letters: DeadLetters,
+    ) -> None:
+        self._topic = topic
+        self._empty_batch = empty_batch
         self._sink = sink
         self._dead_letters = dead_letters
         self._not_empty = asyncio.Event()
@@ -63,7 +76,7 @@ class ClickHouseAgent(Generic[B]):
         self._start_batch()
 
     def _start_batch(self) -> None:
-        self._batch = self._sink.batch()
+        self._batch = self._empty_batch()
         self._bytes = 0
         self._acks: list[Callable[[], Any]] = []
         self._not_empty.clear()
@@ -79,7 +92,7 @@ class ClickHouseAgent(Generic[B]):
         try:
             await self._dead_letter(self._batch.add(value, partition, offset))
         except UndecodableError as error:
-            source = Source(topics.MESSAGES, partition, offset, WHOLE_RECORD)
+            source = Source(self._topic, partition, offset, WHOLE_RECORD)
             letter = DeadLetter("undecodable_output", detail_of(error), source)
             await self._dead_letter([(letter, value)])
         self._acks.append(ack)

@@ -85,7 +85,8 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
             await self.seek_wait(earliest)
             sources.update(earliest)
         self._sought = set(sources)
-        self.app.on_seek(sources)
+        for follow in self.app.on_seek:
+            follow(sources)
         return sources
 
 

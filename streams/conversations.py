@@ -1,8 +1,5 @@
 """The conversations agent: deduplicates, upserts, fans out. A loop around `streams.apply`."""
 
-import asyncio
-from typing import Any
-
 from aiokafka import AIOKafkaProducer
 
 from schemas import sizes, topics
@@ -22,14 +19,12 @@ from schemas.records import (
     replies_codec,
 )
 from streams.apply import apply_record, batches, failing, needed_keys
+from streams.changelog import Acknowledged, ChangelogEntry, send_changelog
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
 from streams.sweep import Sweeper
-from streams.table import ConversationsTable
+from streams.table import WorkerTable
 from streams.window import Windows
-
-Acknowledged = asyncio.Future[Any]
-ChangelogEntry = tuple[bytes, bytes | None]
 
 
 class ConversationsAgent:
@@ -37,7 +32,7 @@ class ConversationsAgent:
 
     def __init__(
         self,
-        table: ConversationsTable,
+        table: WorkerTable,
         producer: AIOKafkaProducer,
         dead_letters: DeadLetters,
         windows: Windows,
@@ -96,7 +91,9 @@ class ConversationsAgent:
         swept = self._sweeper.sweep(partition, record_time)
         local |= swept.local
         entries += swept.changelog
-        changelog = await self._send_changelog(partition, entries)
+        changelog = await send_changelog(
+            self._producer, topics.CONVERSATIONS_CHANGELOG, partition, entries
+        )
         written += [sent for sent, _ in changelog]
         written += await self._send_outputs(partition, changes, items)
 
@@ -126,24 +123,6 @@ class ConversationsAgent:
         self, reason: Reason, error: Exception, source: Source, value: bytes
     ) -> Acknowledged:
         return await self._dead_letters.send(DeadLetter(reason, detail_of(error), source), value)
-
-    async def _send_changelog(
-        self, partition: int, entries: list[ChangelogEntry]
-    ) -> list[tuple[Acknowledged, int]]:
-        """Send table entries as batches; return each one's acknowledgement and its size."""
-        builders = [self._producer.create_batch()] if entries else []
-        for key, value in entries:
-            if builders[-1].append(key=key, value=value, timestamp=None) is None:
-                builders.append(self._producer.create_batch())
-                builders[-1].append(key=key, value=value, timestamp=None)
-        sent = []
-        for builder in builders:
-            builder.close()
-            acknowledged = await self._producer.send_batch(
-                builder, topics.CONVERSATIONS_CHANGELOG, partition=partition
-            )
-            sent.append((acknowledged, builder.record_count()))
-        return sent
 
     async def _send_outputs(
         self, partition: int, changes: list[Change], items: list[AnalysisItem]

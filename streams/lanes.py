@@ -30,32 +30,50 @@ class Lanes:
     ) -> None:
         self._process = process
         self._on_failure = on_failure
-        self._queues: dict[int, asyncio.Queue[Received]] = {}
+        self._queues: dict[int, asyncio.Queue[Received | None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def put(self, partition: int, record: Received) -> None:
         """Queue a record; blocks while its partition's lane is full."""
-        queue = self._queues.get(partition)
-        if queue is None:
-            queue = self._queues[partition] = asyncio.Queue(MAX_RECORDS)
-            self._tasks.append(asyncio.create_task(self._run(partition, queue)))
-        await queue.put(record)
+        await self._queue(partition).put(record)
+
+    def nudge(self, partition: int) -> None:
+        """Have `process` called without a record, where nothing is queued."""
+        queue = self._queue(partition)
+        if queue.empty():
+            queue.put_nowait(None)
+
+    @property
+    def waiting(self) -> int:
+        """How many records are queued."""
+        return sum(queue.qsize() for queue in self._queues.values())
 
     async def drained(self) -> None:
         """Return when every record that was put has been processed."""
         for queue in list(self._queues.values()):
             await queue.join()
 
-    async def _run(self, partition: int, queue: asyncio.Queue[Received]) -> None:
+    def _queue(self, partition: int) -> asyncio.Queue[Received | None]:
+        queue = self._queues.get(partition)
+        if queue is None:
+            queue = self._queues[partition] = asyncio.Queue(MAX_RECORDS)
+            self._tasks.append(asyncio.create_task(self._run(partition, queue)))
+        return queue
+
+    async def _run(self, partition: int, queue: asyncio.Queue[Received | None]) -> None:
         try:
             while True:
-                records = [await queue.get()]
-                size = len(records[0].value)
+                taken = [await queue.get()]
+                size = _size(taken[0])
                 while size < MAX_BYTES and not queue.empty():
-                    records.append(queue.get_nowait())
-                    size += len(records[-1].value)
-                await self._process(partition, records)
-                for _ in records:
+                    taken.append(queue.get_nowait())
+                    size += _size(taken[-1])
+                await self._process(partition, [record for record in taken if record is not None])
+                for _ in taken:
                     queue.task_done()
         except Exception as error:  # noqa: BLE001 - no record may be passed over
             self._on_failure(error)
+
+
+def _size(record: Received | None) -> int:
+    return len(record.value) if record is not None else 0

@@ -1,4 +1,4 @@
-"""The conversations table's local store: RocksDB, one database per partition.
+"""A table's local store: RocksDB, one database per partition.
 
 The store is exactly a prefix of the changelog: entries are written only after the broker
 acknowledged them, in order, together with the offset that they reach, in one atomic write. So it
@@ -6,12 +6,10 @@ is never ahead of the changelog, and whatever is killed, recovery goes on from i
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import rocksdict
 from faust.stores.rocksdb import Store
-
-from streams.entries import replay_entry
 
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 MAX_WAL_BYTES = 64 * 1024 * 1024
@@ -21,18 +19,33 @@ LOG_FILES = 4
 BLOOM_BITS_PER_KEY = 10
 
 
-class ConversationStore(Store):  # type: ignore[misc]
+class ReplayEntry(Protocol):
+    """What one changelog entry changes locally; None for an entry that goes.
+
+    `known` returns the local entry under a key as it is so far. Raises UndecodableError.
+    """
+
+    def __call__(
+        self, key: bytes, value: bytes | None, known: Callable[[bytes], bytes | None], /
+    ) -> Mapping[bytes, bytes | None]: ...
+
+
+class TableStore(Store):  # type: ignore[misc]
     """RocksDB with a memory cap that all partitions of a worker share.
 
     RocksDB's defaults, as Faust sets them, take gigabytes per partition.
 
     Args:
         cache_bytes: for blocks and for what is not written to files yet, half of it at most.
+        replay_entry: applied to each changelog entry at recovery.
 
     """
 
-    def __init__(self, *args: Any, cache_bytes: int, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, cache_bytes: int, replay_entry: ReplayEntry, **kwargs: Any
+    ) -> None:
         super().__init__(*args, driver="rocksdict", **kwargs)
+        self._replay_entry = replay_entry
         cache = rocksdict.Cache(cache_bytes)
         table = rocksdict.BlockBasedOptions()
         table.set_block_cache(cache)
@@ -92,7 +105,7 @@ class ConversationStore(Store):  # type: ignore[misc]
         to_key: Callable[[Any], Any],
         to_value: Callable[[Any], Any],
     ) -> None:
-        """Apply changelog entries at recovery: the highest revision of a state wins."""
+        """Apply changelog entries at recovery, in the order of their offsets."""
         by_partition: dict[int, list[Any]] = {}
         for event in batch:
             by_partition.setdefault(event.message.partition, []).append(event.message)
@@ -104,5 +117,5 @@ class ConversationStore(Store):  # type: ignore[misc]
                 return entries[key] if key in entries else stored(key)
 
             for message in messages:
-                entries.update(replay_entry(message.key, message.value, known))
+                entries.update(self._replay_entry(message.key, message.value, known))
             self.write(partition, entries, max(message.offset for message in messages))

@@ -1,4 +1,4 @@
-"""The conversations table: a Faust table whose changelog entries leave as one batch per record.
+"""A worker's table: a Faust table whose changelog entries leave as one batch per record.
 
 Faust's own path costs a record in its producer's buffer and a callback per entry. Here a record's
 entries are one Kafka batch, acknowledged as a whole; until then they are kept in memory, over the
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import faust
 
-from streams.store import ConversationStore
+from streams.store import ReplayEntry, TableStore
 
 Entries = Mapping[bytes, bytes]
 Changes = Mapping[bytes, bytes | None]
@@ -22,7 +22,7 @@ class SecondWriterError(Exception):
     """Raised when somebody else wrote to a changelog partition that this worker owns."""
 
 
-class ConversationsTable(faust.Table):  # type: ignore[misc]
+class WorkerTable(faust.Table):  # type: ignore[misc]
     """Entries by partition: read through `read`, staged by `stage`, made durable by `commit`."""
 
     def __init__(
@@ -30,19 +30,21 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
         app: faust.App,
         on_failure: Callable[[BaseException], None],
         cache_bytes: int,
+        replay_entry: ReplayEntry,
         **kwargs: Any,
     ) -> None:
         self._cache_bytes = cache_bytes
+        self._replay_entry = replay_entry
         super().__init__(app, key_type=bytes, value_type=bytes, **kwargs)
         self._on_failure = on_failure
         self._staged: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         self._next_offset: dict[int, int] = {}
 
-    def _new_store(self) -> ConversationStore:
-        return ConversationStore(
+    def _new_store(self) -> TableStore:
+        return TableStore(
             "rocksdb://", self.app, self, table_name=self.name, key_type=bytes,
             key_serializer="raw", value_serializer="raw", value_type=bytes,
-            cache_bytes=self._cache_bytes,
+            cache_bytes=self._cache_bytes, replay_entry=self._replay_entry,
         )  # fmt: skip
 
     def read(self, partition: int, keys: list[bytes]) -> dict[bytes, bytes]:
@@ -57,7 +59,7 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
             else:
                 found[key] = entry
         if missing:
-            store = cast("ConversationStore", self.data)
+            store = cast("TableStore", self.data)
             stored = zip(missing, store.read(partition, missing), strict=True)
             found |= {key: entry for key, entry in stored if entry is not None}
         return found
@@ -70,7 +72,7 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
         Each comes with its newest value, which may be a staged one.
         """
         staged = self._staged[partition]
-        found = cast("ConversationStore", self.data).scan(partition, start, end, limit)
+        found = cast("TableStore", self.data).scan(partition, start, end, limit)
         return [(key, staged.get(key, value)) for key, value in found]
 
     def stage(self, partition: int, entries: Entries) -> None:
@@ -104,7 +106,7 @@ class ConversationsTable(faust.Table):  # type: ignore[misc]
                 )
             expected += count
         self._next_offset[partition] = expected
-        cast("ConversationStore", self.data).write(partition, entries, expected - 1)
+        cast("TableStore", self.data).write(partition, entries, expected - 1)
         staged = self._staged[partition]
         for key, entry in entries.items():
             if entry is not None and staged.get(key) is entry:

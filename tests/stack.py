@@ -186,6 +186,8 @@ def local_stack(data_dir: Path, **environment: str) -> Iterator[Stack]:
             "OPENBAT_PORT": "0",
             "OPENBAT_KAFKA_PORT": "0",
             "OPENBAT_CLICKHOUSE_PORT": "0",
+            # What a test is not about takes no processor time from it.
+            "OPENBAT_ANALYSIS_WORKERS": "0",
             "OPENBAT_JARS_DIR": os.environ.get("OPENBAT_JARS_DIR", str(ROOT / ".openbat" / "jars")),
             **environment,
         },

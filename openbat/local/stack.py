@@ -111,6 +111,10 @@ class Stack:
             for _ in range(settings.conversations_workers)
         ]
         ours += [
+            self._start_ours("analysis", ["worker", "analysis"], environment)
+            for _ in range(settings.analysis_workers)
+        ]
+        ours += [
             self._start_ours("gateway", ["gateway"], environment, [self._gateways])
             for _ in range(settings.gateways)
         ]

@@ -166,13 +166,13 @@ def _conversations(moments: _Moments) -> None:
     from aiokafka import AIOKafkaProducer
 
     from streams.app import WorkerApp
-    from streams.store import ConversationStore
+    from streams.store import TableStore
 
     _worker(moments)
     moments.sends(AIOKafkaProducer, "send", 1)
     moments.sends(AIOKafkaProducer, "send_batch", 2)
-    moments.around(ConversationStore, "write", lambda *_: "store")
-    moments.around(ConversationStore, "apply_changelog_batch", lambda *_, **__: "recovery")
+    moments.around(TableStore, "write", lambda *_: "store")
+    moments.around(TableStore, "apply_changelog_batch", lambda *_, **__: "recovery")
     moments.around(WorkerApp, "_on_partitions_assigned", lambda *_: "assigned")
     if os.environ.get(SABOTAGE) == ACK_FIRST:
         _ack_first()

@@ -50,7 +50,7 @@ class FakeApp:
 
     def __init__(self) -> None:
         self.run: Callable[[Any], Awaitable[None]]
-        self.on_seek: Callable[[dict[Any, int]], None]
+        self.on_seek: list[Callable[[dict[Any, int]], None]] = []
 
     def topic(self, name: str, **_options: Any) -> str:
         return name
@@ -113,7 +113,8 @@ async def test_a_hole_ends_the_worker_before_the_record_after_it(agent: Agent) -
 
 
 async def test_a_hole_at_the_start_is_seen_too(agent: Agent) -> None:
-    agent.app.on_seek({TP("captures", 3): 5})
+    (seek,) = agent.app.on_seek
+    seek({TP("captures", 3): 5, TP("messages", 3): 9})
     assert await agent.read(Event(6, b"")) == []
     assert len(agent.ended_by) == 1
 

@@ -56,7 +56,7 @@ def sought() -> list[Any]:
 @pytest.fixture
 def consumer(group: Group, sought: list[Any]) -> RewindingConsumer:
     made = RewindingConsumer()
-    made.app = SimpleNamespace(on_seek=sought.append)
+    made.app = SimpleNamespace(on_seek=[sought.append])
     assert group.fetching == []
     return made
 

@@ -10,9 +10,9 @@ import pytest
 from schemas import sizes, topics
 from schemas.codec import UndecodableError
 from streams.app import make_app
-from streams.entries import changelog_ids_key, introduced_codec, message_prefix
-from streams.store import ConversationStore
-from streams.table import ConversationsTable, SecondWriterError
+from streams.entries import changelog_ids_key, introduced_codec, message_prefix, replay_entry
+from streams.store import TableStore
+from streams.table import SecondWriterError, WorkerTable
 from tests.unit.fakes import Failures
 
 
@@ -22,14 +22,15 @@ def fail(error: BaseException) -> None:
 
 def open_table(
     directory: Path, recovered: int = -1, on_failure: Callable[[BaseException], None] = fail
-) -> ConversationsTable:
+) -> WorkerTable:
     """Return a table of two partitions whose changelogs end at the recovered offset."""
     app = make_app(topics.CONVERSATIONS_GROUP, "127.0.0.1:1", 2, directory, "instance")
     app.finalize()
-    table = ConversationsTable(
+    table = WorkerTable(
         app,
         on_failure,
         16 * sizes.MIB,
+        replay_entry,
         name=topics.CONVERSATIONS_TABLE,
         partitions=2,
         beacon=app.tables.beacon,
@@ -41,32 +42,32 @@ def open_table(
     return table
 
 
-def store_of(table: ConversationsTable) -> ConversationStore:
-    store: ConversationStore = table.data
+def store_of(table: WorkerTable) -> TableStore:
+    store: TableStore = table.data
     return store
 
 
-def persisted(table: ConversationsTable, partition: int) -> int | None:
+def persisted(table: WorkerTable, partition: int) -> int | None:
     tp = faust.types.TP(table.changelog_topic_name, partition)
     offset: int | None = store_of(table).persisted_offset(tp)
     return offset
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> ConversationsTable:
+def table(tmp_path: Path) -> WorkerTable:
     return open_table(tmp_path)
 
 
-def test_its_changelog_is_the_topic_that_migrate_makes(table: ConversationsTable) -> None:
+def test_its_changelog_is_the_topic_that_migrate_makes(table: WorkerTable) -> None:
     assert table.changelog_topic_name == topics.CONVERSATIONS_CHANGELOG
 
 
-def test_what_is_not_there_is_not_read(table: ConversationsTable) -> None:
+def test_what_is_not_there_is_not_read(table: WorkerTable) -> None:
     assert table.read(0, [b"a", b"b"]) == {}
     assert table.read(0, []) == {}
 
 
-def test_staged_entries_are_read_but_not_stored(table: ConversationsTable) -> None:
+def test_staged_entries_are_read_but_not_stored(table: WorkerTable) -> None:
     table.stage(0, {b"a": b"1"})
     assert table.read(0, [b"a", b"b"]) == {b"a": b"1"}
     assert table.read(1, [b"a"]) == {}
@@ -75,7 +76,7 @@ def test_staged_entries_are_read_but_not_stored(table: ConversationsTable) -> No
 
 
 def test_committed_entries_are_stored_with_the_offset_that_they_reach(
-    table: ConversationsTable,
+    table: WorkerTable,
 ) -> None:
     table.stage(0, {b"a": b"1", b"b": b"2"})
     table.commit(0, {b"a": b"1", b"b": b"2"}, [(0, 3), (3, 1)])
@@ -84,7 +85,7 @@ def test_committed_entries_are_stored_with_the_offset_that_they_reach(
     assert (persisted(table, 0), persisted(table, 1)) == (3, None)
 
 
-def test_a_commit_leaves_newer_staged_entries_as_they_are(table: ConversationsTable) -> None:
+def test_a_commit_leaves_newer_staged_entries_as_they_are(table: WorkerTable) -> None:
     older, newer = {b"a": b"older"}, {b"a": b"newer"}
     table.stage(0, older)
     table.stage(0, newer)
@@ -97,7 +98,7 @@ def test_a_commit_leaves_newer_staged_entries_as_they_are(table: ConversationsTa
 
 @pytest.mark.parametrize("acknowledged", [[(1, 1)], [(-1, 1)], [(0, 2), (3, 1)], [(0, 2), (1, 1)]])
 def test_an_offset_that_is_not_the_next_one_stops_the_writing(
-    table: ConversationsTable, acknowledged: list[tuple[int, int]]
+    table: WorkerTable, acknowledged: list[tuple[int, int]]
 ) -> None:
     with pytest.raises(SecondWriterError, match="changelog partition 0"):
         table.commit(0, {b"a": b"1"}, acknowledged)
@@ -105,7 +106,7 @@ def test_an_offset_that_is_not_the_next_one_stops_the_writing(
     assert persisted(table, 0) is None
 
 
-def test_a_second_writer_is_noticed_in_every_later_commit(table: ConversationsTable) -> None:
+def test_a_second_writer_is_noticed_in_every_later_commit(table: WorkerTable) -> None:
     table.commit(0, {b"a": b"1"}, [(0, 2)])
     with pytest.raises(SecondWriterError, match="offset 3, expected 2"):
         table.commit(0, {b"a": b"2"}, [(3, 1)])
@@ -120,7 +121,7 @@ def test_writing_goes_on_where_recovery_ended(tmp_path: Path) -> None:
     assert persisted(table, 0) == 46
 
 
-def test_after_a_rebalance_nothing_staged_is_read(table: ConversationsTable) -> None:
+def test_after_a_rebalance_nothing_staged_is_read(table: WorkerTable) -> None:
     table.commit(0, {b"a": b"1"}, [(0, 1)])
     table.stage(0, {b"a": b"2", b"b": b"2"})
     table.forget_positions()
@@ -135,7 +136,7 @@ def event(offset: int, value: bytes) -> SimpleNamespace:
 
 
 def test_a_recovery_writes_entries_with_the_offset_that_they_reach(
-    table: ConversationsTable,
+    table: WorkerTable,
 ) -> None:
     introduced = [introduced_codec.encode([(0, name)]) for name in (b"a", b"b", b"a")]
     table.apply_changelog_batch([event(at, value) for at, value in enumerate(introduced)])

@@ -1,0 +1,68 @@
+"""The offline analyzer: rules and a lexicon, on this machine, for nothing."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from analysis.offline.behaviour import behaviour
+from analysis.offline.flags import flags
+from analysis.offline.intent import intent
+from analysis.offline.resolution import resolution
+from analysis.offline.sentiment import sentiment
+from analysis.offline.topics import topics
+from analysis.protocol import Answer, Finding, Subject, SubjectError
+from schemas.analysis import KINDS, Kind
+
+RULES = "1"
+"""The version of the rules in this package: changes with any that may change a result."""
+
+
+def _content(subject: Subject) -> str:
+    if subject.message is None:
+        raise ValueError
+    return subject.message.content
+
+
+_JUDGES: dict[Kind, Callable[[Subject], Finding]] = {
+    "sentiment": lambda subject: sentiment(_content(subject)),
+    "intent": lambda subject: intent(_content(subject), subject.vocabulary.intents),
+    "topics": lambda subject: topics(_content(subject)),
+    "flags": lambda subject: flags(_content(subject), subject.vocabulary.flags),
+    "behaviour": lambda subject: behaviour(_content(subject), subject.before),
+    "resolution": lambda subject: resolution(subject.before),
+}
+
+
+def judge(subject: Subject) -> Answer:
+    """Return a finding for each kind that was asked, in the order of `KINDS`.
+
+    Never raises: where a rule does, its subject can never be analysed, and the error that is
+    returned names the kind and the exception's class, never what was said.
+    """
+    findings = []
+    for kind in KINDS:
+        if kind in subject.kinds:
+            try:
+                findings.append(_JUDGES[kind](subject))
+            except Exception as error:  # noqa: BLE001
+                return SubjectError(f"offline {kind}: {type(error).__name__}")
+    return tuple(findings)
+
+
+class OfflineAnalyzer:
+    """Implements `analysis.protocol.Analyzer`; holds nothing, so any number may work at once."""
+
+    name = "offline"
+    version = (
+        f"{RULES}+vader-{version('nltk-vader-sentiment')}+snowball-{version('snowballstemmer')}"
+    )
+    kinds = frozenset(KINDS)
+    paid = False
+    batch_size = 64
+
+    async def analyze(self, subjects: Sequence[Subject]) -> Sequence[Answer]:
+        """Return an answer for each subject, in their order, found beside the event loop."""
+        return await asyncio.to_thread(lambda: [judge(subject) for subject in subjects])
+
+    async def close(self) -> None:
+        """Hold nothing, give nothing back."""

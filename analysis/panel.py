@@ -1,0 +1,260 @@
+"""Asks all analyzers about many subjects, and takes no analyzer's word without a look at it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import structlog
+from msgspec import Struct
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from analysis.protocol import (
+    Analyzer,
+    Answer,
+    Finding,
+    OverBudgetError,
+    Subject,
+    SubjectError,
+    UnavailableError,
+)
+from schemas.analysis import (
+    BEHAVIOURS,
+    MAX_LABEL_CHARACTERS,
+    MAX_REASONING_CHARACTERS,
+    MAX_TOPICS,
+    NO_INTENT,
+    RESOLUTIONS,
+    SENTIMENTS,
+)
+from schemas.dead_letters import detail_of
+
+log = structlog.get_logger()
+
+LONGEST_WAIT_SECONDS = 30.0
+PAID_AT_ONCE = 8
+"""Batches of a paid analyzer that one caller has under way; the analyzer has a limit of its own."""
+
+Outcome = Literal["analysed", "failed", "over_budget", "fallback"]
+Count = Callable[[str, Outcome, int], None]
+"""Told the analyzer's name, what became of subjects, and of how many."""
+
+
+class Asked(Struct, frozen=True):
+    """A subject, and who need not be asked about it.
+
+    Attributes:
+        subject: what is to be judged.
+        analyzers: names of those that are asked; empty for all.
+        known: those whose findings are there already.
+
+    """
+
+    subject: Subject
+    analyzers: frozenset[str] = frozenset()
+    known: frozenset[tuple[str, str]] = frozenset()
+
+
+class Answered(NamedTuple):
+    """One analyzer's answer about the subject of a number of those that were asked; None for put off."""
+
+    number: int
+    analyzer: Analyzer
+    answer: tuple[Finding, ...] | SubjectError | None
+
+
+class Panel:
+    """The analyzers of a worker.
+
+    Args:
+        analyzers: each is asked about every subject that it has something to say of.
+        fallback: asked in the place of one that is away or over its budget, where given; it is
+            none that can be away itself.
+        count: told what became of subjects.
+
+    """
+
+    def __init__(
+        self, analyzers: Sequence[Analyzer], fallback: Analyzer | None, count: Count
+    ) -> None:
+        self.analyzers = tuple(analyzers)
+        self._fallback = fallback
+        self._count = count
+        self._hurry = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Put off all that is not answered yet, until `go_on` is called."""
+        self._hurry.set()
+
+    def go_on(self) -> None:
+        self._hurry.clear()
+
+    @property
+    def hurries(self) -> bool:
+        return self._hurry.is_set()
+
+    async def judge(self, asked: Sequence[Asked]) -> AsyncIterator[list[Answered]]:
+        """Yield answers, a batch of one analyzer's at a time.
+
+        Waits for as long as an analyzer is away and nobody takes its place, unless it is told to
+        hurry. Subjects over budget have no answer then.
+        """
+        for analyzer in self.analyzers:
+            wanted = [index for index, each in enumerate(asked) if _is_for(analyzer, each)]
+            batches = (
+                wanted[start : start + analyzer.batch_size]
+                for start in range(0, len(wanted), analyzer.batch_size)
+            )
+            async for answered in self._ask_all(analyzer, asked, batches):
+                yield answered
+
+    async def close(self) -> None:
+        others = [self._fallback] if self._fallback else []
+        for analyzer in {id(each): each for each in [*self.analyzers, *others]}.values():
+            await analyzer.close()
+
+    async def _ask_all(
+        self, analyzer: Analyzer, asked: Sequence[Asked], batches: Iterator[list[int]]
+    ) -> AsyncIterator[list[Answered]]:
+        """Ask about batches, of a paid analyzer several at once: it waits for others then."""
+        under_way: dict[asyncio.Task[list[Answered]], list[int]] = {}
+        at_once = PAID_AT_ONCE if analyzer.paid else 1
+        hurry = asyncio.create_task(self._hurry.wait())
+        try:
+            while not self.hurries:
+                while len(under_way) < at_once and (batch := next(batches, None)) is not None:
+                    under_way[asyncio.create_task(self._ask(analyzer, asked, batch))] = batch
+                if not under_way:
+                    return
+                done, _ = await asyncio.wait(
+                    {*under_way, hurry}, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in under_way.keys() & done:
+                    del under_way[task]
+                    yield task.result()
+            for batch in [*under_way.values(), *batches]:
+                yield [Answered(index, analyzer, None) for index in batch]
+        finally:
+            for unfinished in (*under_way, hurry):
+                unfinished.cancel()
+
+    async def _ask(
+        self, analyzer: Analyzer, asked: Sequence[Asked], batch: list[int]
+    ) -> list[Answered]:
+        subjects = [asked[index].subject for index in batch]
+        try:
+            answers = await self._patiently(analyzer, subjects)
+        except UnavailableError:
+            # With a fallback it makes no difference why it does not answer.
+            answers = [OverBudgetError()] * len(subjects)
+        answered = []
+        put_off = []
+        for index, subject, answer in zip(batch, subjects, answers, strict=True):
+            if isinstance(answer, OverBudgetError):
+                put_off.append(index)
+            else:
+                answered.append(Answered(index, analyzer, checked(subject, analyzer, answer)))
+        failed = sum(isinstance(each.answer, SubjectError) for each in answered)
+        self._count(analyzer.name, "analysed", len(answered) - failed)
+        self._count(analyzer.name, "failed", failed)
+        if put_off and self._fallback is not None and self._fallback is not analyzer:
+            self._count(analyzer.name, "fallback", len(put_off))
+            answered += await self._ask(self._fallback, asked, put_off)
+        else:
+            self._count(analyzer.name, "over_budget", len(put_off))
+        return answered
+
+    async def _patiently(self, analyzer: Analyzer, subjects: Sequence[Subject]) -> Sequence[Answer]:
+        """Ask until it answers. Raises UnavailableError where somebody takes its place."""
+        if self._fallback is not None and self._fallback is not analyzer:
+            return await self._one_by_one(analyzer, subjects)
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(UnavailableError),
+            wait=_wait,
+            before_sleep=lambda state: log.warning(
+                "analyzer is away; asking again",
+                analyzer=analyzer.name,
+                attempt=state.attempt_number,
+                error=str(state.outcome.exception() if state.outcome else ""),
+            ),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._one_by_one(analyzer, subjects)
+        raise AssertionError("unreachable")
+
+    async def _one_by_one(
+        self, analyzer: Analyzer, subjects: Sequence[Subject]
+    ) -> Sequence[Answer]:
+        """Ask about all at once, or where the analyzer breaks on them, about each alone."""
+        try:
+            answers = await analyzer.analyze(subjects)
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect of its own, or of a subject
+            if len(subjects) > 1:
+                return [
+                    answer
+                    for subject in subjects
+                    for answer in await self._one_by_one(analyzer, [subject])
+                ]
+            log.error("analyzer broke", analyzer=analyzer.name, error=detail_of(error))
+            return [SubjectError(f"{analyzer.name} raised {type(error).__name__}")]
+        if len(answers) != len(subjects):
+            return [SubjectError(f"{analyzer.name} answered another number")] * len(subjects)
+        return answers
+
+
+_backoff = wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_for = error.retry_after_seconds if isinstance(error, UnavailableError) else 0.0
+    return max(_backoff(state), min(asked_for, LONGEST_WAIT_SECONDS))
+
+
+def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
+    if asked.analyzers and analyzer.name not in asked.analyzers:
+        return False
+    if (analyzer.name, analyzer.version) in asked.known:
+        return False
+    return bool(asked.subject.kinds & analyzer.kinds)
+
+
+def checked(
+    subject: Subject, analyzer: Analyzer, answer: tuple[Finding, ...] | SubjectError
+) -> tuple[Finding, ...] | SubjectError:
+    """Return the answer, or a SubjectError where it is none to what was asked."""
+    if isinstance(answer, SubjectError):
+        return answer
+    wanted = subject.kinds & analyzer.kinds
+    if sorted(finding.kind for finding in answer) != sorted(wanted):
+        return SubjectError(f"{analyzer.name} did not answer each kind once")
+    for finding in answer:
+        if not _is_sound(finding, subject):
+            return SubjectError(f"{analyzer.name} said of {finding.kind} what can't be said")
+    return answer
+
+
+def _is_sound(finding: Finding, subject: Subject) -> bool:
+    words = subject.vocabulary
+    if len(finding.reasoning) > MAX_REASONING_CHARACTERS:
+        return False
+    if (finding.kind == "sentiment") != (finding.score is not None):
+        return False
+    if finding.score is not None and not -1 <= finding.score <= 1:
+        return False
+    if finding.kind in {"topics", "flags"}:
+        return not finding.label and (
+            len(finding.labels) <= MAX_TOPICS
+            and all(0 < len(topic) <= MAX_LABEL_CHARACTERS for topic in finding.labels)
+            if finding.kind == "topics"
+            else set(finding.labels) <= set(words.flags)
+        )
+    allowed: tuple[str, ...] = {
+        "sentiment": SENTIMENTS,
+        "intent": (*words.intents, NO_INTENT),
+        "behaviour": BEHAVIOURS,
+        "resolution": RESOLUTIONS,
+    }[finding.kind]
+    return finding.label in allowed and not finding.labels

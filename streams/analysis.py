@@ -1,0 +1,339 @@
+"""The analysis agent: what analyzers say of new messages, and of conversations that went quiet.
+
+A loop around the panel. Whatever is killed, records are read again, and the same rows come again;
+what a paid analyzer had found by then is read, not paid for again.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from aiokafka import AIOKafkaProducer
+from msgspec.structs import replace
+
+from analysis.panel import Answered, Asked, Panel
+from analysis.protocol import Finding, SubjectError
+from schemas import topics
+from schemas.analyses import Analysed, Analysis, analyses_codec
+from schemas.chatbots import ChatbotSettings
+from schemas.codec import Codec, UndecodableError
+from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Reason, Source, detail_of
+from schemas.records import (
+    AnalysisItem,
+    NewMessage,
+    analysis_codec,
+    decode_new_messages,
+    encode,
+)
+from streams import asking
+from streams.apply import batches
+from streams.asking import NO_MESSAGES, Question
+from streams.changelog import Acknowledged, ChangelogEntry, send_changelog
+from streams.context import (
+    Context,
+    Quiet,
+    changes,
+    context_key,
+    conversation_due,
+    decode_context,
+    due_key,
+    due_prefix,
+    found_prefix,
+    judged,
+    take_in,
+)
+from streams.dead_letters import DeadLetters
+from streams.lanes import Received
+from streams.table import WorkerTable
+from streams.window import Windows
+
+MESSAGES_AT_ONCE = 200
+"""Of one chatbot in one gulp; more are put off, so that they keep no other chatbot waiting."""
+DUE_AT_ONCE = 200
+"""Conversations that one gulp judges, or forgets, at most."""
+FOUND_AT_ONCE = 10_000
+RESULTS_PER_PART = 2_000
+"""More are split: reasons may be long."""
+
+found_codec = Codec(tuple[Finding, ...], version=1)
+Local = dict[bytes, bytes | None]
+
+_AFTER_EVERY_KEY = b"\xff" * 32
+
+
+class _Gulp:
+    """What one call of `process` gathers before it writes."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+        self.written: list[Acknowledged] = []
+        self.put_off: list[AnalysisItem] = []
+        self.contexts = dict[bytes, Context | None]()
+        self.before = dict[bytes, Context | None]()
+        self.local: Local = {}
+        self.changelog: list[ChangelogEntry] = []
+
+
+class AnalysisAgent:
+    """Processes records of `analysis` and `analysis-later`, each partition's in order.
+
+    Args:
+        table: contexts, and what paid analyzers found.
+        producer: sends the results.
+        dead_letters: takes what can't be analysed.
+        windows: acks records in order.
+        panel: the analyzers.
+        settings_of: returns a chatbot's settings as they are now.
+        quiet: after how long a conversation is judged as a whole, and forgotten.
+        now: the time, in microseconds: stamped into results, and what idle partitions go by.
+
+    """
+
+    def __init__(
+        self,
+        table: WorkerTable,
+        producer: AIOKafkaProducer,
+        dead_letters: DeadLetters,
+        windows: Windows,
+        panel: Panel,
+        settings_of: Callable[[bytes], ChatbotSettings],
+        quiet: Quiet,
+        now: Callable[[], int],
+    ) -> None:
+        self._table = table
+        self._producer = producer
+        self._dead_letters = dead_letters
+        self._windows = windows
+        self._panel = panel
+        self._settings_of = settings_of
+        self._quiet = quiet
+        self._now = now
+        # Fresh records and those put off share a partition's changelog.
+        self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def process(self, partition: int, records: list[Received]) -> None:
+        """Process a partition's next records; without any, conversations that went quiet.
+
+        Raises:
+            KafkaError: something could not be sent. The records must be read again.
+            UndecodableError: the table holds an entry that this release can't read.
+
+        """
+        gulp = _Gulp()
+        taken: Counter[bytes] = Counter()
+        # By records where there are some: a backlog must not look like silence.
+        clock = 0 if records else self._now()
+        async for item, new, source in self._items(topics.ANALYSIS, partition, records, gulp):
+            known = None
+            if item.said is None:
+                known = self._context(partition, item.conversation_id, gulp)
+                grown = take_in(known, item, new, source.offset, source.index, self._quiet).context
+                gulp.contexts[item.conversation_id] = grown
+                clock = max(clock, grown.received_at)
+            taken[item.chatbot_id] += len(new)
+            if taken[item.chatbot_id] <= MESSAGES_AT_ONCE:
+                gulp.questions += self._questions(item, new, source, known)
+            elif item.said is None:
+                gulp.put_off.append(replace(item, said=known.said if known else []))
+            else:
+                gulp.put_off.append(item)
+        self._sweep(partition, clock, gulp)
+        for conversation_id, after in gulp.contexts.items():
+            before = gulp.before[conversation_id]
+            if after is not before:
+                changed = changes(before, after)
+                gulp.local |= changed.local
+                gulp.changelog += changed.changelog
+        await self._answer(partition, records, gulp)
+
+    async def process_later(self, partition: int, records: list[Received]) -> None:
+        """Process a partition's next records that were put off, or are for a re-analysis.
+
+        Raises:
+            KafkaError: something could not be sent. The records must be read again.
+
+        """
+        gulp = _Gulp()
+        async for item, new, source in self._items(topics.ANALYSIS_LATER, partition, records, gulp):
+            gulp.questions += self._questions(item, new, source, None)
+        await self._answer(partition, records, gulp)
+
+    async def _items(
+        self, topic: str, partition: int, records: list[Received], gulp: _Gulp
+    ) -> AsyncIterator[tuple[AnalysisItem, list[NewMessage], Source]]:
+        """Yield the records' items, each with its messages and its source.
+
+        The parts of a record are counted from 0: of each item its conversation, then its messages.
+        """
+        for offset, value, _ in records:
+            source = Source(topic, partition, offset, WHOLE_RECORD)
+            try:
+                items = analysis_codec.decode(value)
+            except UndecodableError as error:
+                await self._dead_letter(gulp, "undecodable_output", error, source, value)
+                continue
+            number = 0
+            for item in items:
+                source = replace(source, index=number)
+                number += 1
+                try:
+                    new = decode_new_messages(item.messages)
+                except UndecodableError as error:
+                    alone = analysis_codec.encode([item])
+                    await self._dead_letter(gulp, "undecodable_output", error, source, alone)
+                    continue
+                number += len(new)
+                yield item, new, source
+
+    def _questions(
+        self, item: AnalysisItem, new: list[NewMessage], source: Source, known: Context | None
+    ) -> Iterator[Question]:
+        settings = self._settings_of(item.chatbot_id)
+        if new:
+            before = take_in(known, item, new, source.offset, source.index, self._quiet).before
+            return asking.of_messages(item, new, before, settings, source)
+        return asking.of_conversation(item, settings, source)
+
+    def _context(self, partition: int, conversation_id: bytes, gulp: _Gulp) -> Context | None:
+        if conversation_id not in gulp.contexts:
+            key = context_key(conversation_id)
+            stored = decode_context(self._table.read(partition, [key]).get(key))
+            gulp.contexts[conversation_id] = gulp.before[conversation_id] = stored
+        return gulp.contexts[conversation_id]
+
+    def _sweep(self, partition: int, clock: int, gulp: _Gulp) -> None:
+        """Judge the conversations that are quiet at this time, and forget those long judged."""
+        end = due_prefix(max(0, clock))
+        for key, _ in self._table.scan(partition, due_prefix(0), end, DUE_AT_ONCE):
+            conversation_id = conversation_due(key)
+            context = self._context(partition, conversation_id, gulp)
+            if context is None or due_key(context) != key:
+                # Put off since by what is on its way into the store.
+                continue
+            self._forget_found(partition, conversation_id, gulp)
+            if context.judged:
+                gulp.contexts[conversation_id] = None
+                continue
+            gulp.contexts[conversation_id] = judged(context, self._quiet)
+            item = AnalysisItem(
+                context.chatbot_id, conversation_id, NO_MESSAGES, context.revision, context.said
+            )
+            source = Source(topics.ANALYSIS, partition, context.offset, context.number)
+            settings = self._settings_of(context.chatbot_id)
+            gulp.questions += asking.of_conversation(item, settings, source)
+
+    def _forget_found(self, partition: int, conversation_id: bytes, gulp: _Gulp) -> None:
+        prefix = found_prefix(conversation_id)
+        found = self._table.scan(partition, prefix, prefix + _AFTER_EVERY_KEY, FOUND_AT_ONCE)
+        gulp.local.update(dict.fromkeys(key for key, _ in found))
+        gulp.changelog += [(key, None) for key, _ in found]
+
+    async def _answer(self, partition: int, records: list[Received], gulp: _Gulp) -> None:
+        """Ask the panel, send what it says, and ack the records when all is acknowledged."""
+        questions = gulp.questions
+        asked, results = self._recall(partition, questions)
+        async for answers in self._panel.judge(asked):
+            await self._keep(partition, questions, answers)
+            for number, analyzer, answer in answers:
+                question = questions[number]
+                if answer is None:
+                    gulp.put_off.append(question.alone(analyzer))
+                elif isinstance(answer, SubjectError):
+                    alone = analysis_codec.encode([question.alone(analyzer)])
+                    await self._dead_letter(gulp, "failed_analysis", answer, question.source, alone)
+                else:
+                    results.append((question, question.rows(analyzer, answer, self._now())))
+        gulp.written += await self._send(partition, results, gulp.put_off)
+
+        def done() -> None:
+            for _, _, ack in records:
+                ack()
+
+        await self._write(partition, gulp.local, gulp.changelog, gulp.written, done)
+
+    def _recall(
+        self, partition: int, questions: list[Question]
+    ) -> tuple[list[Asked], list[tuple[Question, list[Analysis]]]]:
+        """Return what is to be asked, and the results that paid analyzers had before a replay."""
+        asked, results = [], []
+        paid = [analyzer for analyzer in self._panel.analyzers if analyzer.paid]
+        keys = [question.found_key(each) for question in questions for each in paid]
+        entries = self._table.read(partition, keys)
+        for question in questions:
+            known = set()
+            for analyzer in paid:
+                entry = entries.get(question.found_key(analyzer))
+                # A re-analysis asks again: that is what it is for.
+                if entry is not None and not question.item.run:
+                    known.add((analyzer.name, analyzer.version))
+                    rows = question.rows(analyzer, found_codec.decode(entry), self._now())
+                    results.append((question, rows))
+            analyzers = frozenset(question.item.analyzers)
+            asked.append(Asked(question.subject, analyzers, frozenset(known)))
+        return asked, results
+
+    async def _keep(
+        self, partition: int, questions: list[Question], answers: list[Answered]
+    ) -> None:
+        """Keep what a paid analyzer found, before anything else can go wrong."""
+        found: Local = {
+            questions[number].found_key(analyzer): found_codec.encode(answer)
+            for number, analyzer, answer in answers
+            if analyzer.paid and isinstance(answer, tuple)
+        }
+        if found:
+            await self._write(partition, found, list(found.items()), [], lambda: None)
+
+    async def _write(
+        self,
+        partition: int,
+        local: Local,
+        changelog: list[ChangelogEntry],
+        written: list[Acknowledged],
+        done: Callable[[], None],
+    ) -> None:
+        """Write table entries, and call `done` when they and all else is acknowledged."""
+        async with self._writing[partition]:
+            sent = await send_changelog(
+                self._producer, topics.CONTEXTS_CHANGELOG, partition, changelog
+            )
+            self._table.stage(partition, {key: value for key, value in local.items() if value})
+
+            def finished() -> None:
+                if sent or local:
+                    acknowledged = [(each.result().offset, count) for each, count in sent]
+                    self._table.commit(partition, local, acknowledged)
+                done()
+
+            written = [*written, *(each for each, _ in sent)]
+            await self._windows.add(partition, written, finished)
+
+    async def _send(
+        self,
+        partition: int,
+        results: list[tuple[Question, list[Analysis]]],
+        put_off: list[AnalysisItem],
+    ) -> list[Acknowledged]:
+        send = self._producer.send
+        conversations: dict[tuple[bytes, bytes], list[Analysis]] = {}
+        for question, rows in results:
+            item = question.item
+            conversations.setdefault((item.chatbot_id, item.conversation_id), []).extend(rows)
+        parts = [
+            Analysed(chatbot_id, conversation_id, rows[start : start + RESULTS_PER_PART])
+            for (chatbot_id, conversation_id), rows in conversations.items()
+            for start in range(0, len(rows), RESULTS_PER_PART)
+        ]
+        return [
+            await send(topics.ANALYSES, analyses_codec.encode(batch), partition=partition)
+            for batch in batches(parts, lambda part: len(encode(part)))
+        ] + [
+            await send(topics.ANALYSIS_LATER, analysis_codec.encode(batch), partition=partition)
+            for batch in batches(put_off, lambda item: len(encode(item)))
+        ]
+
+    async def _dead_letter(
+        self, gulp: _Gulp, reason: Reason, error: Exception, source: Source, value: bytes
+    ) -> None:
+        letter = DeadLetter(reason, detail_of(error), source)
+        gulp.written.append(await self._dead_letters.send(letter, value))

@@ -1,0 +1,132 @@
+"""From items of `analysis` to what analyzers are asked, and from their answers to rows. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from analysis.protocol import Analyzer, Finding, Subject, Turn, Vocabulary
+from schemas.analyses import Analysis
+from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS, Kind
+from schemas.chatbots import ChatbotSettings
+from schemas.dead_letters import Source
+from schemas.records import AnalysisItem, NewMessage, Said, encode
+from streams.context import found_key
+
+NO_MESSAGES = msgspec.Raw(encode([]))
+
+
+class Question(Struct, frozen=True):
+    """A subject, and all that its rows, or its letter, need.
+
+    Attributes:
+        subject: what analyzers are asked about.
+        item: whence it came.
+        message: the one it is about, None for the conversation as a whole.
+        said: what was said before it.
+        source: the record and the part of it that are at fault where it can't be analysed.
+
+    """
+
+    subject: Subject
+    item: AnalysisItem
+    message: NewMessage | None
+    said: tuple[Said, ...]
+    source: Source
+
+    @property
+    def position(self) -> int:
+        """Of the message; of a conversation, that of its newest message."""
+        return self.message.position if self.message else self.said[-1].position
+
+    def found_key(self, analyzer: Analyzer) -> bytes:
+        """Return the key that the analyzer's findings about it are kept under."""
+        return found_key(
+            self.item.conversation_id, self.position, analyzer.name, analyzer.version,
+            whole=self.message is None,
+        )  # fmt: skip
+
+    def rows(self, analyzer: Analyzer, findings: Sequence[Finding], now: int) -> list[Analysis]:
+        """Return a result per finding, analysed now, in microseconds."""
+        message = self.message
+        return [
+            Analysis(
+                message_id=message.id if message else "",
+                kind=finding.kind,
+                analyzer=analyzer.name,
+                version=analyzer.version,
+                score=finding.score,
+                label=finding.label,
+                labels=list(finding.labels),
+                reasoning=finding.reasoning,
+                # A conversation's revision is a time too: that of the capture that changed it.
+                received_at=message.received_at if message else self.item.revision,
+                position=self.position,
+                revision=0 if message else self.item.revision,
+                analysed_at=now,
+                run=self.item.run,
+            )
+            for finding in findings
+        ]
+
+    def alone(self, analyzer: Analyzer) -> AnalysisItem:
+        """Return an item that asks this analyzer about it again, and no other."""
+        messages = msgspec.Raw(encode([self.message])) if self.message else NO_MESSAGES
+        return replace(
+            self.item, messages=messages, said=list(self.said), analyzers=[analyzer.name]
+        )
+
+
+def of_messages(
+    item: AnalysisItem,
+    new: Sequence[NewMessage],
+    before: Sequence[tuple[Said, ...]],
+    settings: ChatbotSettings,
+    source: Source,
+) -> Iterator[Question]:
+    """Return the questions about an item's messages; none where the chatbot has all switched off.
+
+    Args:
+        item: the item.
+        new: its messages.
+        before: what was said before each.
+        settings: the chatbot's.
+        source: the item's; its messages are counted on from it.
+
+    """
+    vocabulary = _vocabulary(settings)
+    for at, (message, said) in enumerate(zip(new, before, strict=True), start=1):
+        kinds = MESSAGE_KINDS[message.role] & settings.analyses
+        if kinds:
+            turn = Turn(message.id, message.role, message.content, message.sent_at)
+            subject = _subject(item, turn, said, kinds, vocabulary)
+            part = replace(source, index=source.index + at)
+            yield Question(subject, item, message, said, part)
+
+
+def of_conversation(
+    item: AnalysisItem, settings: ChatbotSettings, source: Source
+) -> Iterator[Question]:
+    """Return the question about a conversation as a whole, of which the item says what was said."""
+    kinds = CONVERSATION_KINDS & settings.analyses
+    said = tuple(item.said or ())
+    if kinds and said:
+        subject = _subject(item, None, said, kinds, _vocabulary(settings))
+        yield Question(subject, item, None, said, source)
+
+
+def _subject(
+    item: AnalysisItem,
+    message: Turn | None,
+    said: tuple[Said, ...],
+    kinds: frozenset[Kind],
+    vocabulary: Vocabulary,
+) -> Subject:
+    before = tuple(Turn(each.id, each.role, each.content, each.sent_at) for each in said)
+    return Subject(item.chatbot_id, message, before, kinds, vocabulary)
+
+
+def _vocabulary(settings: ChatbotSettings) -> Vocabulary:
+    own = Vocabulary()
+    return Vocabulary(settings.intents or own.intents, settings.flags or own.flags)
