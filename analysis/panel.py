@@ -214,7 +214,8 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
-    if asked.analyzers and analyzer.name not in asked.analyzers:
+    # `llm` will do for `llm:model`.
+    if asked.analyzers and asked.analyzers.isdisjoint({analyzer.name, analyzer.name.split(":")[0]}):
         return False
     if (analyzer.name, analyzer.version) in asked.known:
         return False

@@ -50,11 +50,12 @@ def _mendable() -> tuple[type[Exception], ...]:
     from openbat.local.java import KafkaSetupError
     from openbat.local.stack import LocalError
     from openbat.local.supervisor import StartError
+    from openbat.reanalyze import ReanalysisError
 
     return (
         SettingsError, UnreachableError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
         KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError,
-        ClickHouseUnreachableError, DeadLettersError,
+        ClickHouseUnreachableError, DeadLettersError, ReanalysisError,
     )  # fmt: skip
 
 
@@ -175,6 +176,24 @@ def import_(
     typer.echo(str(totals))
     if totals.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def reanalyze(
+    chatbot: Annotated[str, typer.Option(help="Its name or id.")],
+    since: Annotated[str, typer.Option(help="Messages received from then on, UTC: 2026-11-01.")],
+    analyzer: Annotated[
+        list[str] | None, typer.Option(help="Ask this one alone; may be given again.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the workers are done.")] = True,
+) -> None:
+    """Have messages analysed again; results of a newer version replace the old in the views."""
+    from openbat.reanalyze import Wanted, parse_since
+    from openbat.reanalyze import reanalyze as send_again
+
+    loaded = located(settings.load())
+    wanted = Wanted(chatbot, parse_since(since), analyzer or [])
+    typer.echo(str(run(send_again(connection_of(loaded), loaded, wanted, wait=wait))))
 
 
 @chatbots.command()

@@ -133,11 +133,8 @@ class Settings(Struct, frozen=True):
         Meta(description="After how long without a message a conversation is judged as a whole."),
     ] = 600.0
     llm_url: Annotated[
-        str | None,
-        Meta(
-            description="For the analyzer `llm`: an endpoint's base, `https://host/v1`.",
-            pattern="^https?://",
-        ),
+        Annotated[str, Meta(pattern="^https?://")] | None,
+        Meta(description="For the analyzer `llm`: an endpoint's base, `https://host/v1`."),
     ] = None
     llm_api_key: Annotated[str | None, Meta(description="Its key, where it asks for one.")] = None
     llm_model: Annotated[str | None, Meta(description="The model, as the endpoint calls it.")] = (

@@ -36,8 +36,9 @@ class Analysis(Struct, array_like=True, gc=False):
         label: the one label of a kind that has one, else empty.
         labels: topics or flags, else empty.
         reasoning: why, in the analyzer's words, or empty.
-        received_at: when the message was received; a conversation's last one for a conversation.
-        position: the message's; a conversation's last one's for a conversation.
+        received_at: when the message was received; of a conversation, when it was last changed as
+            of its revision. Fixed by the ids and the revision, as it chooses the row's partition.
+        position: the message's; of a conversation, its last change's.
         revision: of the conversation that was judged; 0 for a message.
         analysed_at: when the answer was given.
         run: 0, or the number of the re-analysis that asked.

@@ -46,7 +46,10 @@ class Cues:
     def _add(self, phrase: tuple[str, ...], label: str) -> None:
         node = self._root
         for word in phrase:
-            node = node.below.setdefault(word, _Node())
+            below = node.below.get(word)
+            if below is None:
+                below = node.below[word] = _Node()
+            node = below
         node.label = label
 
     def found(self, words: Sequence[str]) -> list[str]:

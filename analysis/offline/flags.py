@@ -65,7 +65,8 @@ _CUES = Cues(
             regret signing|subscribing|buying up? this?
         """,
         "ignored": """
-            im|i am|was|feel|feeling such? an|a? idiot|moron|stupid|dumb
+            im|feeling such? an|a? idiot|moron|stupid|dumb
+            i am|was|feel such? an|a? idiot|moron|stupid|dumb
             i feel like an|a idiot|moron
             human resources
             an idiots guide

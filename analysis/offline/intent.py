@@ -35,7 +35,7 @@ _CUES = Cues(
         "problem": """
             problem|problems|issue|issues|error|errors|bug|bugs|glitch|crash|crashes|crashed|
                 crashing
-            doesnt|does|didnt|dont|wont|isnt|not|never not? work|working|load|loading|open|respond|
+            doesnt|didnt|dont|wont|isnt|not|never work|working|load|loading|open|respond|
                 start|connect|connecting
             stopped working
             broken|broke|damaged|defective|faulty
@@ -100,7 +100,8 @@ _CUES = Cues(
             look|looking up|in|into|around
             any|some other|more|good|nice options|option|places|ones|suggestions|recommendations
             are|is there any|some|other|another
-            whats|what is playing|on|available|showing
+            whats playing|on|available|showing
+            what is playing|on|available|showing
             where can|could|do i|we find|get|eat|watch|see
             anything|something else|similar|cheaper|different
             want|like|need to find|watch|see|listen|eat|hear
@@ -118,9 +119,11 @@ _CUES = Cues(
             see|talk you|to later|soon|you
             nice|pleased to meet you
             have a nice|good|great|lovely|wonderful day|one|evening|weekend|time
-            thats|that is|will|would be? all|it
+            thats all|it
+            that is|will|would be? all|it
             thatll|that will be all
-            im|i am all? good|set
+            im all? good|set
+            i am all? good|set
             who|what are you
             are you a|an? bot|robot|human|real|person|ai
             tell me a joke

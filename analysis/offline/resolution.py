@@ -16,11 +16,14 @@ _CUES = Cues(
         "closing": """
             thank|thanks|thankyou|thx|cheers
             bye|goodbye
-            thats|that is|will|would be? all|it|everything
+            thats all|it|everything
+            that is|will|would be? all|it|everything
             thatll|that will be all
             all i|we need|needed|wanted
-            im|i am|were all? good|set|done|fine
-            thats|that is|was perfect|great|exactly|helpful
+            im|were all? good|set|done|fine
+            i|we am|are all? good|set|done|fine
+            thats perfect|great|exactly|helpful
+            that is|was perfect|great|exactly|helpful
             solved|resolved|fixed
             it|that works|worked now?
             no|nope nothing|thats|im

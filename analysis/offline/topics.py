@@ -35,7 +35,9 @@ def singular(word: str) -> str:
 
 
 def _phrase(run: list[str]) -> str:
-    # The noun that an English phrase is about stands at its end.
+    # The noun that an English phrase is about stands at its end, before what was done to it.
+    while len(run) > 1 and run[-1].endswith("ed") and not run[-1].endswith("eed"):
+        run = run[:-1]
     kept = run[-_MAX_WORDS:]
     return " ".join([*kept[:-1], singular(kept[-1])])
 

@@ -72,11 +72,14 @@ Public lists of English stop words were no use here: theirs hold `bill`, `order`
 
 _FOREIGN_WORDS = _set("""
     ich du er sie wir ihr der die das den dem ein eine einen und oder nicht ist sind mit für auf von
-    zu wie was wo bitte habe mein kann el la los las un una que de del por para con y es está no mi
-    cómo quiero tengo le les des du une et est pour dans avec je vous nous mon ma où pas comment
+    zu wie was wo bitte habe mein kann el la los este esta las un una que de del por para con y es
+    está no mi cómo quiero tengo le les des du une et est pour dans avec je vous nous mon ma où pas
+    comment
     il lo gli che di per non sono ho come è o os as um uma em não meu como quero het een van ik niet
     en voor mijn hoe wat jest nie się na do jak mam
-""") - _set("a as do no no was come per on in me o on")
+""") - _set("a am as come do me no om per was")
+_SHARED = _set("a am do in me no on")
+"""Words of English and of one of the others: they tell nothing."""
 _LATIN_ENDS = "\u024f"
 
 
@@ -106,7 +109,7 @@ def is_english(found: list[str]) -> bool:
 
     A text of too few words to tell may be.
     """
-    english = sum(word in FUNCTION_WORDS for word in found)
+    english = sum(word in FUNCTION_WORDS and word not in _SHARED for word in found)
     foreign = sum(word in _FOREIGN_WORDS or word[0] > _LATIN_ENDS for word in found)
     return english >= foreign
 

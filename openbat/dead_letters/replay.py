@@ -4,9 +4,18 @@ import msgspec
 from msgspec import Struct
 
 from schemas import topics
+from schemas.analyses import analyses_codec
 from schemas.codec import UndecodableError
 from schemas.dead_letters import WHOLE_RECORD, DeadLetter, detail_of
-from schemas.records import CapturesRecord, captures_codec, decode_captured, encode, messages_codec
+from schemas.records import (
+    CapturesRecord,
+    analysis_codec,
+    captures_codec,
+    decode_captured,
+    decode_new_messages,
+    encode,
+    messages_codec,
+)
 from sinks.rows import RowBatch
 
 REPLY_PARTITION = 0
@@ -48,6 +57,10 @@ def replay_of(letter: DeadLetter, value: bytes, generation: int) -> Replay:
     try:
         if source.topic == topics.MESSAGES:
             return _of_output(letter, value)
+        if source.topic in {topics.ANALYSIS, topics.ANALYSIS_LATER}:
+            return _of_analysis(value)
+        if source.topic == topics.ANALYSES:
+            return Replay(value, len(analyses_codec.decode(value)), [])
         if source.topic == topics.CAPTURES and source.index == WHOLE_RECORD:
             return _of_record(letter, value, generation)
         if source.topic == topics.CAPTURES:
@@ -70,6 +83,13 @@ def _of_output(letter: DeadLetter, value: bytes) -> Replay:
     ]
     sent = messages_codec.encode(changes) if rejected else value
     return Replay(sent, len(changes), list(rejected))
+
+
+def _of_analysis(value: bytes) -> Replay:
+    items = analysis_codec.decode(value)
+    for item in items:
+        decode_new_messages(item.messages)
+    return Replay(value, len(items), [])
 
 
 def _of_record(letter: DeadLetter, value: bytes, generation: int) -> Replay:

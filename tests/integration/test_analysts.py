@@ -41,7 +41,7 @@ def day(days_ago: int) -> date:
 
 
 class Conversation:
-    """A conversation of two messages, `msg_1` of the user and `msg_2` of the assistant."""
+    """A conversation of two messages as it begins, `msg_1` of the user and `msg_2` the answer."""
 
     def __init__(self, number: int, chatbot: uuid.UUID, plan: str, days_ago: int) -> None:
         self.chatbot_id, self.id = chatbot.bytes, number.to_bytes(16)
@@ -79,13 +79,14 @@ class Conversation:
 
 
 FIRST = Conversation(1, SHOP, "free", 1)
+FIRST.say("user")
 SECOND_ONE = Conversation(2, SHOP, "pro", 8)
 THIRD = Conversation(3, BANK, "free", 1)
 GONE_ON = Conversation(4, BANK, "pro", 0)
 
 
 def first_results() -> list[Analysed]:
-    """Return what was found at first, the third message of FIRST and all of GONE_ON left out."""
+    """Return what was found at first; of GONE_ON no message was analysed yet."""
     return [
         FIRST.found(1, "sentiment", "positive", score=0.5),
         FIRST.found(3, "sentiment", "neutral", score=0.0),
@@ -163,8 +164,6 @@ def client(server: Server) -> Iterator[Any]:
 @pytest.fixture
 async def examples(client: Any) -> Any:
     """Return a client of the data set, of which half came twice and nothing is merged."""
-    if len(FIRST.said) == 2:
-        FIRST.say("user")
     client.command("SYSTEM STOP MERGES")
     await write(client, rows_of(FIRST, SECOND_ONE, THIRD, GONE_ON))
     await write(client, analyses_of(*later_results()), analyses_of(*first_results()))

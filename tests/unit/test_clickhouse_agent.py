@@ -20,7 +20,7 @@ WITH_AN_UNDECODABLE_PART = b"??"
 
 
 def rejected(reason: Reason, offset: int, index: int, value: bytes) -> Rejected:
-    return DeadLetter(reason, "out of range", Source(topics.MESSAGES, 2, offset, index)), value
+    return DeadLetter(reason, "out of range", Source(topics.ANALYSES, 2, offset, index)), value
 
 
 class FakeBatch:
@@ -50,9 +50,6 @@ class FakeSink:
         self.written = asyncio.Semaphore(0)
         self.rejected: list[Rejected] = []
 
-    def batch(self) -> FakeBatch:
-        return FakeBatch()
-
     async def write(self, batch: FakeBatch) -> list[Rejected]:
         self.writing.put_nowait(batch.records)
         await self.written.acquire()
@@ -66,7 +63,8 @@ class Worker:
         self.sink = FakeSink()
         self.producer = FakeProducer()
         self.counted: list[str] = []
-        self.agent = ClickHouseAgent(self.sink, DeadLetters(self.producer, self.counted.append))
+        dead_letters = DeadLetters(self.producer, self.counted.append)
+        self.agent = ClickHouseAgent(topics.ANALYSES, FakeBatch, self.sink, dead_letters)
         self.acked: list[int] = []
 
     async def take(self, offset: int, value: bytes) -> None:
@@ -153,12 +151,12 @@ async def test_a_rejected_row_is_a_dead_letter_before_anything_is_acked(worker: 
     assert letter.headers == {
         "reason": "rejected_row",
         "detail": "out of range",
-        "source-topic": topics.MESSAGES,
+        "source-topic": topics.ANALYSES,
         "source-partition": "2",
         "source-offset": "0",
         "source-index": "4",
     }
-    assert letter.entries == [(b"messages/2/0/4", b"a record")]
+    assert letter.entries == [(b"analyses/2/0/4", b"a record")]
     assert worker.counted == ["rejected_row"]
     await settled()
     assert worker.acked == []
@@ -197,6 +195,7 @@ async def test_an_undecodable_record_is_a_dead_letter_and_its_neighbours_are_wri
     letter = await worker.producer.sent.get()
     assert letter.value == UNDECODABLE
     assert letter.headers["reason"] == "undecodable_output"
+    assert letter.headers["source-topic"] == topics.ANALYSES
     assert letter.headers["source-offset"] == "1"
     assert letter.headers["source-index"] == "-1"
     worker.sink.written.release()

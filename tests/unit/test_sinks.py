@@ -25,6 +25,7 @@ from schemas.records import (
     messages_codec,
 )
 from sinks import writer
+from sinks.analysis_rows import ANALYSIS_COLUMNS, ANALYSIS_TABLE
 from sinks.migrate import MIGRATIONS, migrate, statements
 from sinks.rows import (
     CONVERSATION_COLUMNS,
@@ -40,7 +41,11 @@ from tests import rows
 CHATBOT = b"\1" * 16
 CANNOT_PARSE_TEXT, UNKNOWN_TABLE, TOO_MANY_PARTS, VIOLATED_CONSTRAINT = 6, 60, 252, 469
 POISON = "poison"
-COLUMNS = {MESSAGE_TABLE: MESSAGE_COLUMNS, CONVERSATION_TABLE: CONVERSATION_COLUMNS}
+COLUMNS = {
+    MESSAGE_TABLE: MESSAGE_COLUMNS,
+    CONVERSATION_TABLE: CONVERSATION_COLUMNS,
+    ANALYSIS_TABLE: ANALYSIS_COLUMNS,
+}
 
 
 def state(revision: int = 1, fields: Fields | None = None, number: int = 1) -> ConversationState:
@@ -86,8 +91,11 @@ def contents(batch: RowBatch) -> list[str]:
 
 def sources(batch: RowBatch) -> list[tuple[int, int, int]]:
     """Return where the message rows came from: partition, offset, number in the record."""
-    found = [batch.messages.origin(index) for index in range(len(batch.messages.encoded))]
-    return [(of.partition, of.offset, of.first_row + number) for of, number in found]
+    rejected = [
+        batch.messages.rejected(index, ValueError()) for index in range(len(batch.messages.encoded))
+    ]
+    found = [each.letter.source for each in rejected]
+    return [(source.partition, source.offset, source.index) for source in found]
 
 
 def test_a_message_becomes_a_row() -> None:
@@ -253,7 +261,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     return FakeClient()
 
 
-@pytest.mark.parametrize("table", [MESSAGE_TABLE, CONVERSATION_TABLE])
+@pytest.mark.parametrize("table", COLUMNS)
 def test_a_missing_table_is_found_out_before_the_first_row(client: FakeClient, table: str) -> None:
     client.missing.add(table)
     with pytest.raises(DatabaseError):
@@ -261,10 +269,8 @@ def test_a_missing_table_is_found_out_before_the_first_row(client: FakeClient, t
 
 
 async def test_messages_are_written_before_their_conversations(client: FakeClient) -> None:
-    written = ClickHouseWriter(client)
-    batch = written.batch()
-    batch.add(record((state(), messages("a", "b"))), 0, 0)
-    assert await written.write(batch) == []
+    batch = batch_of(record((state(), messages("a", "b"))))
+    assert await ClickHouseWriter(client).write(batch) == []
     assert client.inserts == [(MESSAGE_TABLE, 2), (CONVERSATION_TABLE, 1)]
     assert client.stored[MESSAGE_TABLE] == rows.messages(batch)
     assert client.stored[CONVERSATION_TABLE] == rows.conversations(batch)

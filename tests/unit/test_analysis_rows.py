@@ -1,0 +1,180 @@
+"""From records of `analyses` to ClickHouse's rows."""
+
+import math
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.exceptions import OperationalError
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
+from tenacity import wait_none
+
+from schemas import topics
+from schemas.analyses import Analysed, Analysis, analyses_codec
+from schemas.analysis import KINDS
+from schemas.codec import UndecodableError
+from schemas.dead_letters import Source
+from schemas.records import encode
+from schemas.times import LAST_INSTANT
+from sinks import writer
+from sinks.analysis_rows import ANALYSIS_COLUMNS, ANALYSIS_TABLE, AnalysisBatch
+from sinks.writer import ClickHouseWriter
+from tests import rows
+from tests.unit.test_sinks import POISON, FakeClient
+
+CHATBOT, CONVERSATION = b"\1" * 16, b"\2" * 16
+RESULT = Analysis(
+    "msg_1", "sentiment", "offline", "3", -0.5, "negative", [], "it says awful",
+    received_at=200, position=2**64 - 1, revision=0, analysed_at=300, run=4,
+)  # fmt: skip
+
+times = st.integers(0, LAST_INSTANT)
+labels = st.text(max_size=64)
+names = st.text(min_size=1, max_size=64)
+numbers = st.integers(0, 2**62)
+results = st.builds(
+    Analysis,
+    st.text(max_size=20), st.sampled_from(KINDS), names, names,
+    st.none() | st.floats(-1, 1), labels, st.lists(labels, max_size=20), st.text(max_size=500),
+    times, st.integers(0, 2**64 - 1), numbers, times, numbers,
+)  # fmt: skip
+uuids = st.binary(min_size=16, max_size=16)
+records = st.lists(st.builds(Analysed, uuids, uuids, st.lists(results, max_size=4)), max_size=4)
+
+
+def record(*of: Analysis) -> bytes:
+    return analyses_codec.encode([Analysed(CHATBOT, CONVERSATION, list(of))])
+
+
+def named(label: str) -> Analysis:
+    return replace(RESULT, kind="intent", score=None, label=label)
+
+
+def batch_of(*values: bytes) -> AnalysisBatch:
+    batch = AnalysisBatch()
+    for offset, value in enumerate(values):
+        assert batch.add(value, 7, offset) == []
+    return batch
+
+
+def found(batch: AnalysisBatch) -> list[dict[str, Any]]:
+    return rows.rows(batch.analyses.encoded, ANALYSIS_COLUMNS)
+
+
+def test_a_result_becomes_a_row() -> None:
+    batch = batch_of(record(RESULT))
+    assert found(batch) == [
+        {
+            "chatbot_id": CHATBOT,
+            "conversation_id": CONVERSATION,
+            "message_id": "msg_1",
+            "kind": "sentiment",
+            "analyzer": "offline",
+            "version": "3",
+            "score": -0.5,
+            "label": "negative",
+            "labels": [],
+            "reasoning": "it says awful",
+            "received_at": 200,
+            "position": 2**64 - 1,
+            "revision": 0,
+            "analysed_at": 300,
+            "run": 4,
+        }
+    ]
+    assert batch.rows == 1
+    assert batch.tables == (batch.analyses,)
+
+
+@given(st.lists(records, max_size=3))
+def test_every_result_has_one_row_and_each_row_a_record_that_makes_it_again(
+    given_records: list[list[Analysed]],
+) -> None:
+    batch = batch_of(*map(analyses_codec.encode, given_records))
+    expected = [
+        (
+            Source(topics.ANALYSES, 7, offset, index),
+            {"chatbot_id": of.chatbot_id, "conversation_id": of.conversation_id, **asdict(result)},
+        )
+        for offset, each in enumerate(given_records)
+        for index, (of, result) in enumerate((of, result) for of in each for result in of.results)
+    ]
+    assert found(batch) == [row for _, row in expected]
+    assert batch.rows == len(expected)
+    for index, (source, row) in enumerate(expected):
+        letter, value = batch.analyses.rejected(index, ValueError())
+        assert (letter.reason, letter.source) == ("rejected_row", source)
+        assert found(batch_of(value)) == [row]
+
+
+def test_members_of_a_later_release_are_passed_over() -> None:
+    grown = [[CHATBOT, CONVERSATION, [[*asdict(RESULT).values(), "later"]], "later"]]
+    assert found(batch_of(b"\1" + encode(grown))) == found(batch_of(record(RESULT)))
+
+
+def test_a_result_of_no_re_analysis_may_leave_the_run_out() -> None:
+    short = [[CHATBOT, CONVERSATION, [[*asdict(RESULT).values()][:-1]]]]
+    assert found(batch_of(b"\1" + encode(short)))[0]["run"] == 0
+
+
+NOT_A_LABEL = "x" * 65
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        record(RESULT)[:-1],
+        b"\2" + record(RESULT)[1:],
+        analyses_codec.encode([Analysed(b"short", CONVERSATION, [])]),
+        *(
+            record(RESULT, replace(RESULT, **unfit))
+            for unfit in (
+                {"message_id": "i" * 1000},
+                {"kind": "mood"},
+                {"analyzer": ""},
+                {"analyzer": NOT_A_LABEL},
+                {"version": NOT_A_LABEL},
+                {"score": 1.5},
+                {"score": math.nan},
+                {"label": NOT_A_LABEL},
+                {"label": None},
+                {"labels": [NOT_A_LABEL]},
+                {"labels": ["x"] * 101},
+                {"reasoning": "x" * 501},
+                {"received_at": -1},
+                {"received_at": LAST_INSTANT + 1},
+                {"position": -1},
+                {"revision": 2**63},
+                {"analysed_at": LAST_INSTANT + 1},
+                {"run": -1},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_of_a_record_that_columns_cannot_hold_no_row_is_added(value: bytes) -> None:
+    batch = batch_of(record(RESULT))
+    with pytest.raises(UndecodableError) as error:
+        batch.add(value, 0, 1)
+    assert NOT_A_LABEL not in str(error.value)
+    assert batch.rows == 1
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    monkeypatch.setattr(writer, "wait_random_exponential", lambda **_: wait_none())
+    return FakeClient()
+
+
+async def test_one_poison_row_is_found_and_all_others_are_written(client: FakeClient) -> None:
+    client.failing = [OperationalError("away")]
+    sent = [f"i{number}" for number in range(200)]
+    sent[99] = POISON
+    batch = batch_of(record(RESULT), record(*map(named, sent)))
+    (rejected,) = await ClickHouseWriter(client).write(batch)
+    assert rejected.letter.source == Source(topics.ANALYSES, 7, 1, 99)
+    assert rejected.value == record(named(POISON))
+    stored = [row["label"] for row in client.stored[ANALYSIS_TABLE]]
+    assert stored == ["negative", *(label for label in sent if label != POISON)]
+    assert {table for table, _ in client.inserts} == {ANALYSIS_TABLE}
