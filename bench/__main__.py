@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import (
+    analysis,
     clickhouse,
     data,
     gateway,
@@ -51,6 +52,9 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Mod
     size = worker.nearest(together.size)
     workers, readings = worker.measure(run, directory / "workers", together.size)
     sink = clickhouse.measure(run, directory / "clickhouse", size)
+    analysed = analysis.measure(run, directory / "analysis")
+    with local_stack(directory / "beside", **STACK | {"OPENBAT_ANALYSIS_WORKERS": "1"}) as stack:
+        analysed.append(analysis.beside(run, stack))
     grown, memory = growth.measure(run, directory / "growth")
     scaled = scale.measure(run, directory / "scale")
     alone = added_up(gateways[0], workers[0], sink)
@@ -59,7 +63,8 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Mod
         "the roles measured alone, added up", 0.8, 0.95, together.captures,
         [alone] * len(together.captures),
     )  # fmt: skip
-    figures = [*gateways, *workers, sink.figure, *latencies, all_roles, *grown, scaled, *checks]
+    figures = [*gateways, *workers, sink.figure, *latencies, all_roles, *grown, scaled]
+    figures += [*analysed, *checks]
     rate = Reading("whole stack at saturation", together.rate, "captures/s on the clock")
     per_record = Reading("captures a record at saturation", together.size, "captures")
     return figures, [rate, per_record, *together.readings, *readings, *memory, *each_step], model

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
 import structlog
@@ -66,7 +66,7 @@ class LlmAnalyzer:
         self._budget = budget
         self._clock = clock
         self._endpoint = Endpoint(config, clock)
-        self._under_way: defaultdict[bytes, Usage] = defaultdict(Usage)
+        self._under_way: dict[bytes, Usage] = {}
         self._kept: OrderedDict[Subject, Answer] = OrderedDict()
 
     async def analyze(self, subjects: Sequence[Subject]) -> list[Answer]:
@@ -107,7 +107,7 @@ class LlmAnalyzer:
         try:
             readings = await self._ask(chatbot_id, prompt, estimate)
         finally:
-            self._under_way[chatbot_id] = self._under_way[chatbot_id].minus(estimate)
+            self._release(chatbot_id, estimate)
         if len(call) == 1:
             asks_left -= 1
         unusable: list[Call] = []
@@ -132,11 +132,16 @@ class LlmAnalyzer:
         await self._judge(batch, call[half:], asks_left)
 
     def _reserve(self, chatbot_id: bytes, estimate: Usage) -> bool:
-        wanted = self._under_way[chatbot_id].plus(estimate)
+        wanted = self._under_way.get(chatbot_id, Usage()).plus(estimate)
         if not self._budget.may_spend(chatbot_id, wanted, self._clock()):
             return False
         self._under_way[chatbot_id] = wanted
         return True
+
+    def _release(self, chatbot_id: bytes, estimate: Usage) -> None:
+        left = self._under_way.pop(chatbot_id).minus(estimate)
+        if any(left):
+            self._under_way[chatbot_id] = left
 
     async def _ask(self, chatbot_id: bytes, prompt: Prompt, estimate: Usage) -> Readings:
         try:

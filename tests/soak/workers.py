@@ -1,4 +1,4 @@
-"""Conversations workers over a broker of a test's own: with other disks, or none."""
+"""Workers over a broker of a test's own: with other disks, or none."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ READY_SECONDS = 900.0
 
 
 class Worker:
-    """One conversations worker; its disk is its directory."""
+    """One worker; its disk is its directory."""
 
     def __init__(self, running: Running, log: Path) -> None:
         self.running = running
@@ -37,8 +37,10 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(connection: Connection, directory: Path, **environment: str) -> Iterator[Worker]:
-    """Run a conversations worker on a directory, which is made where it is missing."""
+def worker(
+    connection: Connection, directory: Path, role: str = "conversations", **environment: str
+) -> Iterator[Worker]:
+    """Run a worker on a directory, which is made where it is missing."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log"
     log.unlink(missing_ok=True)
@@ -48,5 +50,5 @@ def worker(connection: Connection, directory: Path, **environment: str) -> Itera
         "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
         **environment,
     }
-    with process([*OPENBAT, "worker", "conversations"], settings, log) as running:
+    with process([*OPENBAT, "worker", role], settings, log) as running:
         yield Worker(running, log)

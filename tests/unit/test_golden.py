@@ -16,10 +16,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+import analysis
 import gateway
+import openbat
 import schemas
 import sinks
 import streams
+from analysis.llm import Tally
+from analysis.protocol import Finding
+from schemas.analyses import Analysed, Analysis
 from schemas.chatbots import Chatbot, ChatbotSettings, Generation
 from schemas.codec import Codec
 from schemas.dead_letters import DeadLetter, Source
@@ -33,9 +38,11 @@ from schemas.records import (
     ConversationState,
     NewMessage,
     RepliesRecord,
+    Said,
     encode,
 )
-from tests.upgrade.formats import FORMATS, read, write
+from streams.context import Context
+from tests.upgrade.new_formats import EVERY_FORMAT
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -90,6 +97,25 @@ CHATBOT_ENTRY = Chatbot(
     schema={"seats": "number", "vip": "boolean", "note": "string"},
     settings=ChatbotSettings(rate_limit="600/minute", analysis=False),
 )
+SAID = [
+    Said("msg_000", "user", "y" * 300, -TIME, 2**40),
+    Said("0193f1a0-0000-7000-8000-000000000001", "assistant", "Hallo, grüß dich", TIME, 2**63),
+]
+ANALYSES = [
+    Analysis(
+        "msg_001", "sentiment", "offline", "1+vader", -0.25, "negative", [], "“never” 😠",
+        TIME, 2**63 + 1, 0, TIME + 2,
+    ),
+    Analysis(
+        "msg_001", "topics", "llm:m/1", "p3", None, "", ["order", "größe"], "",
+        TIME, 2**63 + 1, 0, TIME + 2, TIME + 3,
+    ),
+    Analysis(
+        "", "resolution", "llm:m/1", "p3", None, "partially", [], "x" * 300,
+        TIME, 2**64 - 1, TIME + 1, TIME + 2,
+    ),
+]  # fmt: skip
+"""A message's, a message's of a re-analysis, and a conversation's."""
 
 
 def whole(shape: Any, *members: Any) -> Any:
@@ -120,8 +146,30 @@ RECORDS = {
     ],
     "0.2.0/changelog-state": FORGETFUL_STATE,
     "0.2.0/chatbots": replace(
-        CHATBOT_ENTRY, settings=replace(CHATBOT_ENTRY.settings, remember_days=30)
+        CHATBOT_ENTRY,
+        settings=replace(
+            CHATBOT_ENTRY.settings,
+            remember_days=30,
+            analysis_off=("sentiment", "topics"),
+            intents=("return", "größe ändern"),
+            flags=("vip",),
+            tokens_per_day=2**40,
+            cost_per_day=2.5,
+        ),
     ),
+    "0.2.0/analysis": [
+        whole(AnalysisItem, CHATBOT, CONVERSATION, NEW, TIME + 1, SAID, ["offline"], TIME + 3)
+    ],
+    "0.2.0/analyses": [Analysed(CHATBOT, CONVERSATION, ANALYSES), Analysed(CHATBOT, CHATBOT, [])],
+    "0.2.0/changelog-context": Context(
+        CHATBOT, CONVERSATION, TIME + 1, 2**64 - 1, TIME, True, TIME + 4, 2**40 - 1, 5, SAID
+    ),
+    "0.2.0/changelog-found": (
+        Finding("sentiment", "negative", (), -0.25, "“never” 😠"),
+        Finding("topics", labels=("order", "größe")),
+        Finding("flags"),
+    ),
+    "0.2.0/spending": Tally("analysis-0193", CHATBOT, 20_089, 2**40, 300),
 }
 """Release by release, from the oldest on. A kind's newer record is the one before it with what is
 new in it, so that a release that knows nothing of that reads the older one."""
@@ -130,7 +178,7 @@ NEWEST = {name.partition("/")[2]: name for name in RECORDS}
 """The name of each kind's newest record: what this release writes."""
 
 every_record = pytest.mark.parametrize("name", RECORDS)
-every_kind = pytest.mark.parametrize("kind", FORMATS)
+every_kind = pytest.mark.parametrize("kind", EVERY_FORMAT)
 
 
 def path_of(name: str) -> Path:
@@ -143,8 +191,8 @@ def kind_of(name: str) -> str:
 
 def grown(value: Any) -> Any:
     """Return a value as a later release may write it: each object has one more member."""
-    if isinstance(value, list):
-        return [grown(item) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(grown(item) for item in value)
     if not isinstance(value, msgspec.Struct):
         return value
     members = {name: grown(getattr(value, name)) for name in value.__struct_fields__}
@@ -156,13 +204,13 @@ def grown(value: Any) -> Any:
 
 @every_record
 def test_what_was_written_then_is_read_as_it_was_meant(name: str) -> None:
-    assert read(kind_of(name), path_of(name).read_bytes()) == RECORDS[name]
+    assert EVERY_FORMAT[kind_of(name)].read(path_of(name).read_bytes()) == RECORDS[name]
 
 
 @every_kind
 def test_what_is_written_today_is_what_the_newest_file_holds(kind: str) -> None:
     name = NEWEST[kind]
-    assert write(kind, RECORDS[name]) == path_of(name).read_bytes()
+    assert EVERY_FORMAT[kind].write(RECORDS[name]) == path_of(name).read_bytes()
 
 
 def test_a_dead_letters_headers_are_read_and_written_as_they_were_then() -> None:
@@ -187,25 +235,27 @@ def test_every_golden_file_is_tested() -> None:
 def test_every_codec_has_golden_files() -> None:
     codecs = {
         id(found)
-        for room in (gateway, schemas, sinks, streams)
+        for room in (analysis, gateway, openbat, schemas, sinks, streams)
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
+        if not module.name.endswith("__main__")
         for found in vars(importlib.import_module(module.name)).values()
         if isinstance(found, Codec)
     }
-    assert codecs == {id(known.codec) for known in FORMATS.values()}
+    assert codecs == {id(known.codec) for known in EVERY_FORMAT.values()}
 
 
 @every_kind
 def test_members_that_a_later_release_adds_are_passed_over(kind: str) -> None:
     value = RECORDS[NEWEST[kind]]
-    version = write(kind, value)[:1]
+    version = EVERY_FORMAT[kind].write(value)[:1]
     later = version + encode(grown(value))
-    assert read(kind, later) == value
+    assert EVERY_FORMAT[kind].read(later) == value
 
 
 def test_members_are_added_to_all_that_may_grow() -> None:
     """The ids of a capture are pairs, and what a pair holds is fixed: they need a new version."""
-    fixed = {kind for kind in FORMATS if grown(RECORDS[NEWEST[kind]]) == RECORDS[NEWEST[kind]]}
+    newest = {kind: RECORDS[NEWEST[kind]] for kind in EVERY_FORMAT}
+    fixed = {kind for kind, value in newest.items() if grown(value) == value}
     assert fixed == {"changelog-ids"}
 
 
@@ -213,7 +263,7 @@ def write_missing() -> None:
     for name, value in RECORDS.items():
         path_of(name).parent.mkdir(parents=True, exist_ok=True)
         if not path_of(name).exists():
-            path_of(name).write_bytes(write(kind_of(name), value))
+            path_of(name).write_bytes(EVERY_FORMAT[kind_of(name)].write(value))
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["--write"]:

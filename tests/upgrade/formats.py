@@ -69,6 +69,14 @@ class Format(NamedTuple):
     open: Callable[[Any], Any] = _same
     close: Callable[[Any], Any] = _same
 
+    def read(self, data: bytes) -> Any:
+        """Return a value with all that lies in it. Raises UndecodableError."""
+        return self.open(self.codec.decode(data))
+
+    def write(self, value: Any) -> bytes:
+        """Return what this release writes for a value that `read` gave."""
+        return self.codec.encode(self.close(value))
+
 
 FORMATS = {
     "captures": Format(captures_codec, _open_captures, _close_captures),
@@ -90,21 +98,9 @@ def kind_of(topic: str, key: bytes | None) -> str:
     return "generation" if key == GENERATION_KEY else topic
 
 
-def read(kind: str, data: bytes) -> Any:
-    """Return a value with all that lies in it. Raises UndecodableError."""
-    found = FORMATS[kind]
-    return found.open(found.codec.decode(data))
-
-
-def write(kind: str, value: Any) -> bytes:
-    """Return what this release writes for a value that `read` gave."""
-    found = FORMATS[kind]
-    return found.codec.encode(found.close(value))
-
-
 def rewritten(values: list[tuple[str, bytes]]) -> list[bytes]:
     """Read and write values, each given with its kind. Raises UndecodableError."""
-    return [write(kind, read(kind, data)) for kind, data in values]
+    return [FORMATS[kind].write(FORMATS[kind].read(data)) for kind, data in values]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 import os
 import subprocess
 
-from tests.unit.test_golden import NEWEST, RECORDS, every_kind, kind_of, path_of
+import pytest
+
+from tests.unit.test_golden import NEWEST, RECORDS, kind_of, path_of
+from tests.upgrade.formats import FORMATS
 from tests.upgrade.releases import CURRENT, PACKAGES, PREVIOUS, PYTHON, Release
 
 WHERE = f"import {', '.join(PACKAGES)}; print(*(m.__file__ for m in ({', '.join(PACKAGES)})))"
@@ -33,7 +36,7 @@ def test_each_release_runs_its_own_code(previous: Release) -> None:
         assert found.split() == [str(release.root / name / "__init__.py") for name in PACKAGES]
 
 
-@every_kind
+@pytest.mark.parametrize("kind", FORMATS)
 def test_the_previous_release_reads_what_this_one_writes(previous: Release, kind: str) -> None:
     """It passes over what it does not know: what it writes again is a record of its own."""
     (again,) = previous.rewritten([(kind, path_of(NEWEST[kind]).read_bytes())])

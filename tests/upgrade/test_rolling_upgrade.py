@@ -34,8 +34,10 @@ SCHEMA = [f"{name}=number" for name in ("turn", "turn0", "turn1", "turn2")]
 WORKERS: list[Place] = [
     (role, number) for role in ("conversations", "clickhouse") for number in range(2)
 ]
-SILENT = {topics.ANALYSES, topics.DEAD_LETTERS}
-"""Topics that must be empty: nothing analyses yet, and nothing may be undecodable."""
+NEW = {topics.ANALYSIS_LATER, topics.CONTEXTS_CHANGELOG, topics.SPENDING}
+"""Topics that the release before does not know."""
+SILENT = {topics.ANALYSES, topics.DEAD_LETTERS} | NEW
+"""Topics that must be empty: no analysis worker runs, and nothing may be undecodable."""
 
 
 class Pipeline(NamedTuple):

@@ -1,0 +1,212 @@
+"""Analysis: the worker against the analyzers alone, against its endpoint, and beside captures."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from bench import data
+from bench.contest import PARTITIONS, Backlog, Contestant, work_through
+from bench.figures import Figure
+from bench.load import decode
+from bench.run import BenchError, Run, say
+from bench.worker import clients
+from openbat.connection import Connection
+from openbat.kafka import migrate_topics
+from schemas import topics
+from schemas.records import AnalysisItem, NewMessage, analysis_codec, decode_captured, encode
+from tests.brokers import brokers
+from tests.llm import LlmEndpoint
+from tests.soak.workers import worker
+from tests.stack import ROOT, Stack
+
+CAPTURES_PER_RECORD = 32
+LATENCY_SECONDS, CONCURRENCY = 0.5, 8
+BACKLOG_MESSAGES = 100_000
+LATENCY_RATE = 300.0
+"""Captures a second: what a machine that analyses on one of two cores has to spare."""
+READY_SECONDS = 60.0
+
+Record = tuple[int, bytes]
+"""A partition, and an `analysis` record."""
+
+
+def measure(run: Run, directory: Path) -> list[Figure]:
+    """Compare the worker with its analyzers in a bare loop, and with what an endpoint allows."""
+    with ExitStack() as exits:
+        (broker,) = exits.enter_context(brokers(directory))
+        asyncio.run(migrate_topics(broker.connection, PARTITIONS, replication_factor=1))
+        return [
+            _offline(run, broker.connection, directory / "offline"),
+            _model(run, broker.connection, directory / "llm"),
+        ]
+
+
+def records_of(captures: list[data.Frame]) -> list[Record]:
+    """Return what the conversations worker would write for captures."""
+    items: list[tuple[int, AnalysisItem]] = []
+    for at, (conversation_id, frame) in enumerate(captures):
+        captured = decode_captured(frame)
+        new = [
+            NewMessage(
+                message.id, message.role, message.content, message.sent_at, captured.received_at,
+                (at << 7) + index,
+            )
+            for index, message in enumerate(captured.messages)
+        ]  # fmt: skip
+        item = AnalysisItem(
+            captured.chatbot_id, conversation_id, msgspec.Raw(encode(new)), captured.received_at
+        )
+        items.append((topics.partition_of(conversation_id, PARTITIONS), item))
+    found = []
+    for partition in range(PARTITIONS):
+        own = [item for where, item in items if where == partition]
+        for start in range(0, len(own), CAPTURES_PER_RECORD):
+            part = own[start : start + CAPTURES_PER_RECORD]
+            found.append((partition, analysis_codec.encode(part)))
+    return found
+
+
+def _offline(run: Run, connection: Connection, directory: Path) -> Figure:
+    figure = Figure(
+        "analysis worker, offline", "messages/CPU-s", "its analyzers in a bare loop", 0.8, 0.9
+    )
+    with worker(connection, directory, role="analysis") as analysing:
+        analysing.wait_ready()
+        asyncio.run(_contest(run, connection, analysing.running.pid, directory, figure))
+    return figure
+
+
+async def _contest(
+    run: Run, connection: Connection, pid: int, directory: Path, figure: Figure
+) -> None:
+    admin = AIOKafkaAdminClient(**connection.options())
+    await admin.start()
+    try:
+        async with clients(connection) as (producer, reader):
+            own = Contestant("analysis worker", (pid,), topics.ANALYSIS, _through(admin, reader))
+            for at in range(-1, run.rounds):
+                records = records_of(data.frames(f"a{at}", run.captures))
+                path = directory / "records.msgpack"
+                path.write_bytes(msgspec.msgpack.encode([value for _, value in records]))
+                messages, seconds = await asyncio.to_thread(_bare, path)
+                backlog = Backlog([(where, None, value) for where, value in records], messages)
+                speed = await work_through(own, backlog, producer)
+                say(
+                    f"analysis, round {at + 1}: {speed.cpu:,.0f} messages per CPU-second; "
+                    f"bare loop {messages / seconds:,.0f}"
+                )
+                if at >= 0:
+                    figure.add(speed.cpu, messages / seconds)
+    finally:
+        await admin.close()
+
+
+def _through(admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer) -> Callable[[], Awaitable[int]]:
+    """Return the progress of a worker: records that are done, less those that it put off."""
+    later = [TopicPartition(topics.ANALYSIS_LATER, at) for at in range(PARTITIONS)]
+
+    async def progress() -> int:
+        # The ends first: what is put off after them is not committed yet either.
+        ends: int = sum((await reader.end_offsets(later)).values())
+        found = await admin.list_consumer_group_offsets(topics.ANALYSIS_GROUP)
+        done: int = sum(max(each.offset, 0) for each in found.values())
+        return done - ends
+
+    return progress
+
+
+def _bare(path: Path) -> tuple[int, float]:
+    """Return how many messages the bare loop judged, and its processor seconds."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.bare_analysis", str(path)],
+        capture_output=True, text=True, check=True, timeout=600, cwd=ROOT,
+    )  # fmt: skip
+    messages, seconds = done.stdout.split()
+    return int(messages), float(seconds)
+
+
+def _model(run: Run, connection: Connection, directory: Path) -> Figure:
+    figure = Figure(
+        "analysis worker, a model", "calls/s", "concurrency / latency", 0.9, 0.95,
+        note=f"an endpoint that takes {LATENCY_SECONDS} s, {CONCURRENCY} calls at once",
+    )  # fmt: skip
+    with LlmEndpoint() as endpoint:
+        endpoint.latency_seconds = LATENCY_SECONDS
+        settings = {
+            "OPENBAT_ANALYZERS": "llm",
+            "OPENBAT_LLM_URL": endpoint.url,
+            "OPENBAT_LLM_MODEL": "fixed",
+            "OPENBAT_LLM_CONCURRENCY": str(CONCURRENCY),
+        }
+        with worker(connection, directory, role="analysis", **settings) as analysing:
+            analysing.wait_ready()
+            records = records_of(data.frames("m", 10 * run.captures))
+            asyncio.run(_write(connection, records))
+            for at in range(-1, run.rounds):
+                before, started = len(endpoint.asked), time.monotonic()
+                time.sleep(run.seconds)
+                calls = len(endpoint.asked) - before
+                rate = calls / (time.monotonic() - started)
+                say(f"analysis by a model, round {at + 1}: {rate:.1f} calls/s")
+                if at >= 0:
+                    figure.add(rate, CONCURRENCY / LATENCY_SECONDS)
+    return figure
+
+
+async def _write(connection: Connection, records: list[Record]) -> None:
+    async with clients(connection) as (producer, _):
+        for partition, value in records:
+            await producer.send(topics.ANALYSIS, value, partition=partition)
+        await producer.flush()
+
+
+def beside(run: Run, stack: Stack) -> Figure:
+    """Compare captures' latency with analysis far behind, and with none to do.
+
+    Args:
+        run: how long.
+        stack: with one analysis worker.
+
+    """
+    figure = Figure(
+        f"exact answer, p50, {BACKLOG_MESSAGES:,} messages to analyse", "ms", "with none", 1.5, 1.2,
+        is_cost=True, note=f"{LATENCY_RATE:.0f} captures/s; the analysis worker takes what is left",
+    )  # fmt: skip
+    (pid,) = stack.pids("analysis")
+    captures = BACKLOG_MESSAGES // data.TURN
+    for at in range(-1, run.rounds):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            asyncio.run(_write(stack.connection, records_of(data.frames(f"b{at}", captures))))
+            idle = _latency(stack, run, f"i{at}")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        busy = _latency(stack, run, f"j{at}")
+        say(f"latency beside analysis, round {at + 1}: {busy:.1f} ms; without {idle:.1f} ms")
+        if at >= 0:
+            figure.add(busy, idle)
+    return figure
+
+
+def _latency(stack: Stack, run: Run, name: str) -> float:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "bench.load", f"{stack.gateway_url}/api/v1/capture",
+            stack.state["api_key"], name, str(LATENCY_RATE), str(run.seconds),
+        ],
+        capture_output=True, text=True, check=True, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    found = decode(done.stdout)
+    if found.answered != found.sent or found.inexact:
+        raise BenchError(f"not every capture was answered exactly: {found}")
+    return found.p50
