@@ -1,12 +1,14 @@
 """Asks all analyzers about many subjects, and takes no analyzer's word without a look at it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import random
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Literal, NamedTuple
 
+import msgspec
 import structlog
 from msgspec import Struct
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from analysis.protocol import (
     Analyzer,
@@ -55,7 +57,7 @@ class Asked(Struct, frozen=True):
 
 
 class Answered(NamedTuple):
-    """One analyzer's answer about the subject of a number of those that were asked; None for put off."""
+    """One analyzer's answer about a subject, by its number among those asked; None: put off."""
 
     number: int
     analyzer: Analyzer
@@ -92,7 +94,7 @@ class Panel:
     def hurries(self) -> bool:
         return self._hurry.is_set()
 
-    async def judge(self, asked: Sequence[Asked]) -> AsyncIterator[list[Answered]]:
+    async def judge(self, asked: Sequence[Asked]) -> AsyncGenerator[list[Answered]]:
         """Yield answers, a batch of one analyzer's at a time.
 
         Waits for as long as an analyzer is away and nobody takes its place, unless it is told to
@@ -104,8 +106,9 @@ class Panel:
                 wanted[start : start + analyzer.batch_size]
                 for start in range(0, len(wanted), analyzer.batch_size)
             )
-            async for answered in self._ask_all(analyzer, asked, batches):
-                yield answered
+            async with aclosing(self._ask_all(analyzer, asked, batches)) as answers:
+                async for answered in answers:
+                    yield answered
 
     async def close(self) -> None:
         others = [self._fallback] if self._fallback else []
@@ -114,9 +117,9 @@ class Panel:
 
     async def _ask_all(
         self, analyzer: Analyzer, asked: Sequence[Asked], batches: Iterator[list[int]]
-    ) -> AsyncIterator[list[Answered]]:
+    ) -> AsyncGenerator[list[Answered]]:
         """Ask about batches, of a paid analyzer several at once: it waits for others then."""
-        under_way: dict[asyncio.Task[list[Answered]], list[int]] = {}
+        under_way: dict[asyncio.Task[_Attempt], list[int]] = {}
         at_once = PAID_AT_ONCE if analyzer.paid else 1
         hurry = asyncio.create_task(self._hurry.wait())
         try:
@@ -130,72 +133,72 @@ class Panel:
                 )
                 for task in under_way.keys() & done:
                     del under_way[task]
-                    yield task.result()
+                    answered, left, number, wait_seconds = task.result()
+                    if left:
+                        again = self._ask(analyzer, asked, left, number, wait_seconds)
+                        under_way[asyncio.create_task(again)] = left
+                    yield answered
             for batch in [*under_way.values(), *batches]:
                 yield [Answered(index, analyzer, None) for index in batch]
         finally:
-            for unfinished in (*under_way, hurry):
-                unfinished.cancel()
+            unfinished = (*under_way, hurry)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def _ask(
-        self, analyzer: Analyzer, asked: Sequence[Asked], batch: list[int]
-    ) -> list[Answered]:
+        self,
+        analyzer: Analyzer,
+        asked: Sequence[Asked],
+        batch: list[int],
+        number: int = 0,
+        wait_seconds: float = 0.0,
+    ) -> "_Attempt":
+        """Ask once, after a wait; with a fallback, that one too about what is not answered."""
+        await asyncio.sleep(wait_seconds)
         subjects = [asked[index].subject for index in batch]
-        try:
-            answers = await self._patiently(analyzer, subjects)
-        except UnavailableError:
-            # With a fallback it makes no difference why it does not answer.
-            answers = [OverBudgetError()] * len(subjects)
-        answered = []
-        put_off = []
-        for index, subject, answer in zip(batch, subjects, answers, strict=True):
-            if isinstance(answer, OverBudgetError):
-                put_off.append(index)
+        answered, away, over_budget = [], [], []
+        reason = UnavailableError("")
+        for index, answer in zip(batch, await self._answers(analyzer, subjects), strict=True):
+            if isinstance(answer, UnavailableError):
+                away.append(index)
+                reason = answer
+            elif isinstance(answer, OverBudgetError):
+                over_budget.append(index)
             else:
-                answered.append(Answered(index, analyzer, checked(subject, analyzer, answer)))
+                sound = checked(asked[index].subject, analyzer, answer)
+                answered.append(Answered(index, analyzer, sound))
         failed = sum(isinstance(each.answer, SubjectError) for each in answered)
         self._count(analyzer.name, "analysed", len(answered) - failed)
         self._count(analyzer.name, "failed", failed)
-        if put_off and self._fallback is not None and self._fallback is not analyzer:
-            self._count(analyzer.name, "fallback", len(put_off))
-            answered += await self._ask(self._fallback, asked, put_off)
-        else:
-            self._count(analyzer.name, "over_budget", len(put_off))
-        return answered
-
-    async def _patiently(self, analyzer: Analyzer, subjects: Sequence[Subject]) -> Sequence[Answer]:
-        """Ask until it answers. Raises UnavailableError where somebody takes its place."""
         if self._fallback is not None and self._fallback is not analyzer:
-            return await self._one_by_one(analyzer, subjects)
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(UnavailableError),
-            wait=_wait,
-            before_sleep=lambda state: log.warning(
-                "analyzer is away; asking again",
-                analyzer=analyzer.name,
-                attempt=state.attempt_number,
-                error=str(state.outcome.exception() if state.outcome else ""),
-            ),
-            reraise=True,
-        ):
-            with attempt:
-                return await self._one_by_one(analyzer, subjects)
-        raise AssertionError("unreachable")
+            self._count(analyzer.name, "fallback", len(away) + len(over_budget))
+            if away or over_budget:
+                stood_in = await self._ask(self._fallback, asked, away + over_budget)
+                answered += stood_in.answered
+            return _Attempt(answered)
+        self._count(analyzer.name, "over_budget", len(over_budget))
+        if not away:
+            return _Attempt(answered)
+        wait_seconds = _wait_seconds(number, reason.retry_after_seconds)
+        log.warning(
+            "analyzer is away; asking again", analyzer=analyzer.name, subjects=len(away),
+            attempt=number + 1, wait_seconds=round(wait_seconds, 1), error=detail_of(reason),
+        )  # fmt: skip
+        return _Attempt(answered, away, number + 1, wait_seconds)
 
-    async def _one_by_one(
-        self, analyzer: Analyzer, subjects: Sequence[Subject]
-    ) -> Sequence[Answer]:
+    async def _answers(self, analyzer: Analyzer, subjects: Sequence[Subject]) -> Sequence[Answer]:
         """Ask about all at once, or where the analyzer breaks on them, about each alone."""
         try:
-            answers = await analyzer.analyze(subjects)
-        except UnavailableError:
-            raise
+            answers = list(await analyzer.analyze(subjects))
+        except UnavailableError as error:
+            return [error] * len(subjects)
         except Exception as error:  # noqa: BLE001 - a defect of its own, or of a subject
             if len(subjects) > 1:
                 return [
                     answer
                     for subject in subjects
-                    for answer in await self._one_by_one(analyzer, [subject])
+                    for answer in await self._answers(analyzer, [subject])
                 ]
             log.error("analyzer broke", analyzer=analyzer.name, error=detail_of(error))
             return [SubjectError(f"{analyzer.name} raised {type(error).__name__}")]
@@ -204,13 +207,22 @@ class Panel:
         return answers
 
 
-_backoff = wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS)
+_findings = msgspec.msgpack.Decoder(tuple[Finding, ...])
 
 
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked_for = error.retry_after_seconds if isinstance(error, UnavailableError) else 0.0
-    return max(_backoff(state), min(asked_for, LONGEST_WAIT_SECONDS))
+class _Attempt(NamedTuple):
+    """What one attempt brought: answers, and what to ask again, for the how manieth time, when."""
+
+    answered: list[Answered]
+    left: list[int] = []  # noqa: RUF012 - never changed
+    number: int = 0
+    wait_seconds: float = 0.0
+
+
+def _wait_seconds(number: int, asked_for_seconds: float) -> float:
+    """Return how long to wait before the next attempt: jittered, longer each time."""
+    backoff = random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.5 * 2 ** min(number, 10)))  # noqa: S311
+    return max(backoff, min(asked_for_seconds, LONGEST_WAIT_SECONDS))
 
 
 def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
@@ -228,13 +240,18 @@ def checked(
     """Return the answer, or a SubjectError where it is none to what was asked."""
     if isinstance(answer, SubjectError):
         return answer
+    try:
+        # Nobody has looked at types so far: a number of NumPy's, say, can't be sent.
+        findings = _findings.decode(msgspec.msgpack.encode(answer))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return SubjectError(f"{analyzer.name} answered with what is no finding")
     wanted = subject.kinds & analyzer.kinds
-    if sorted(finding.kind for finding in answer) != sorted(wanted):
+    if sorted(finding.kind for finding in findings) != sorted(wanted):
         return SubjectError(f"{analyzer.name} did not answer each kind once")
-    for finding in answer:
+    for finding in findings:
         if not _is_sound(finding, subject):
             return SubjectError(f"{analyzer.name} said of {finding.kind} what can't be said")
-    return answer
+    return findings
 
 
 def _is_sound(finding: Finding, subject: Subject) -> bool:

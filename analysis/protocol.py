@@ -80,7 +80,7 @@ class SubjectError(AnalyzerError):
 
 
 class UnavailableError(AnalyzerError):
-    """Raised where the analyzer can't work now, none of the batch is at fault, and later may do.
+    """Returned for a subject that can't be analysed now, and may be later; or raised for all.
 
     Attributes:
         retry_after_seconds: the earliest moment that makes sense to try again.
@@ -96,7 +96,7 @@ class OverBudgetError(AnalyzerError):
     """Returned for a subject whose chatbot has spent what it may spend today."""
 
 
-Answer = tuple[Finding, ...] | SubjectError | OverBudgetError
+Answer = tuple[Finding, ...] | SubjectError | OverBudgetError | UnavailableError
 """A finding for each kind that was asked, or why there is none."""
 
 
@@ -123,7 +123,7 @@ class Analyzer(Protocol):
         """Return an answer for each subject, in their order.
 
         Raises:
-            UnavailableError: it can't work now. The caller tries again later.
+            UnavailableError: it can't work now: as if it were returned for each.
 
         Whatever else it raises is a defect: the caller asks again with each subject alone, and
         those that raise again go to dead-letters.

@@ -8,9 +8,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 import uvloop
+from aiokafka.errors import KafkaError
 
 from analysis import host
-from analysis.llm import DailyBudget, DailyLimits, LlmConfig, Prices, Spending
+from analysis.llm import DailyBudget, DailyLimits, LlmConfig, Prices, Spending, Tally
 from analysis.panel import Panel
 from gateway import registry
 from gateway.registry import Registry
@@ -164,12 +165,15 @@ class Nudger:
 def _panel(parts: Parts, chatbots: Chatbots, spent: Spending) -> Panel:
     settings = parts.settings
     config = llm_config(settings)
-    budget = DailyBudget(
-        spent,
-        chatbots.limits_of,
-        config.prices if config else Prices(),
-        lambda tally: spending.publish(parts.producer, tally),
-    )
+
+    async def publish(tally: Tally) -> None:
+        try:
+            await spending.publish(parts.producer, tally)
+        except KafkaError as error:
+            exit_now(error)
+
+    prices = config.prices if config else Prices()
+    budget = DailyBudget(spent, chatbots.limits_of, prices, publish)
     handed = host.Host(budget, config)
     try:
         analyzers = host.make([name.strip() for name in settings.analyzers.split(",")], handed)

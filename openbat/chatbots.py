@@ -123,9 +123,10 @@ def with_settings(chatbot: Chatbot, values: Mapping[str, str]) -> Chatbot:
 
 
 def _with_setting(settings: ChatbotSettings, name: str, value: str) -> ChatbotSettings:
-    what, _, kind = name.partition(".")
-    if what == "analysis" and value in {"on", "off"} and (not kind or kind in KINDS):
-        return _with_analysis(settings, {kind} if kind else set(KINDS), on=value == "on")
+    what, dot, kind = name.partition(".")
+    kinds = {kind} if dot else set(KINDS)
+    if what == "analysis" and kinds <= set(KINDS) and value in {"on", "off"}:
+        return _with_analysis(settings, kinds, on=value == "on")
     if name == "rate-limit":
         return replace(settings, rate_limit=_rate_limit(value))
     if name == "remember-ids":
@@ -172,12 +173,12 @@ def _vocabulary(name: str, value: str) -> tuple[str, ...]:
     if value == "default":
         return ()
     words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
-    if not all(0 < len(word) <= MAX_LABEL_CHARACTERS for word in words) or (
-        len(words) > MAX_VOCABULARY or NO_INTENT in words
-    ):
+    usable = all(word.isprintable() and 0 < len(word) <= MAX_LABEL_CHARACTERS for word in words)
+    if not usable or len(words) > MAX_VOCABULARY or NO_INTENT in words:
         raise ChatbotError(
             f"{name}={value}: expected default, or up to {MAX_VOCABULARY} names with commas "
-            f"between, each of 1 to {MAX_LABEL_CHARACTERS} characters and none called {NO_INTENT}"
+            f"between, each of 1 to {MAX_LABEL_CHARACTERS} printable characters and none called "
+            f"{NO_INTENT}"
         )
     return words
 

@@ -107,11 +107,14 @@ class Settings(Struct, frozen=True):
     ] = 3
     standby_replicas: Annotated[
         Annotated[int, Meta(ge=0, le=8)],
-        Meta(description="Conversations workers that keep a copy of each partition's table."),
+        Meta(description="Workers of a role that keep a copy of each partition's table."),
     ] = 0
     table_cache_mebibytes: Annotated[
         Annotated[int, Meta(ge=16, le=65536)],
-        Meta(description="What a conversations worker keeps of its table in memory, in MiB."),
+        Meta(
+            description="What a conversations or analysis worker keeps of its table in memory, "
+            "in MiB."
+        ),
     ] = 128
     analyzers: Annotated[
         str,
@@ -155,11 +158,11 @@ class Settings(Struct, frozen=True):
         ),
     ] = False
     llm_prompt_price: Annotated[
-        Annotated[float, Meta(ge=0)],
+        Annotated[float, Meta(ge=0, le=1e12)],
         Meta(description="What a million tokens of a prompt cost, in any currency."),
     ] = 0.0
     llm_completion_price: Annotated[
-        Annotated[float, Meta(ge=0)],
+        Annotated[float, Meta(ge=0, le=1e12)],
         Meta(description="What a million tokens of an answer cost."),
     ] = 0.0
     reply_timeout_seconds: Annotated[

@@ -186,8 +186,10 @@ async def _clickhouse(parts: Parts) -> None:
     from sinks.rows import RowBatch
 
     writer = await connect_writer(parts.settings)
-    messages = ClickHouseAgent(topics.MESSAGES, RowBatch, writer, parts.dead_letters)
-    analyses = ClickHouseAgent(topics.ANALYSES, AnalysisBatch, writer, parts.dead_letters)
+    messages = ClickHouseAgent[RowBatch](topics.MESSAGES, RowBatch, writer, parts.dead_letters)
+    analyses = ClickHouseAgent[AnalysisBatch](
+        topics.ANALYSES, AnalysisBatch, writer, parts.dead_letters
+    )
     add_agent(app, topics.MESSAGES, messages.process)
     add_agent(app, topics.ANALYSES, analyses.process)
     app.add_future(messages.run())

@@ -5,10 +5,20 @@
 CREATE ROLE IF NOT EXISTS openbat_writer;
 GRANT INSERT ON openbat.message_rows TO openbat_writer;
 GRANT INSERT ON openbat.conversation_rows TO openbat_writer;
+GRANT INSERT ON openbat.analysis_rows TO openbat_writer;
 
 -- For analysts: read the views, which read the tables in the name of whoever asks.
 CREATE ROLE IF NOT EXISTS openbat_reader;
 GRANT SELECT ON openbat.messages TO openbat_reader;
 GRANT SELECT ON openbat.conversations TO openbat_reader;
+GRANT SELECT ON openbat.analyses TO openbat_reader;
+GRANT SELECT ON openbat.latest_analyses TO openbat_reader;
+GRANT SELECT ON openbat.message_sentiments TO openbat_reader;
+GRANT SELECT ON openbat.message_intents TO openbat_reader;
+GRANT SELECT ON openbat.message_topics TO openbat_reader;
+GRANT SELECT ON openbat.message_flags TO openbat_reader;
+GRANT SELECT ON openbat.behaviours TO openbat_reader;
+GRANT SELECT ON openbat.resolutions TO openbat_reader;
 GRANT SELECT ON openbat.message_rows TO openbat_reader;
 GRANT SELECT ON openbat.conversation_rows TO openbat_reader;
+GRANT SELECT ON openbat.analysis_rows TO openbat_reader;

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 import structlog
 
@@ -32,8 +31,6 @@ log = structlog.get_logger()
 MAX_NAME_CHARACTERS = 64
 ASKS_ALONE = 2
 """How often a subject is asked in a request of its own, before it is given up on."""
-MAX_KEPT = 1_000
-"""Answers of batches that could not be finished: a repeat is not paid for again."""
 
 PROBE = Subject(b"", Turn("", "user", "Hello", 0), (), frozenset[Kind]({"sentiment"}))
 """What any endpoint takes that is configured right."""
@@ -67,45 +64,40 @@ class LlmAnalyzer:
         self._clock = clock
         self._endpoint = Endpoint(config, clock)
         self._under_way: dict[bytes, Usage] = {}
-        self._kept: OrderedDict[Subject, Answer] = OrderedDict()
 
     async def analyze(self, subjects: Sequence[Subject]) -> list[Answer]:
         """Return an answer for each subject, in their order.
 
-        Raises:
-            UnavailableError: the endpoint can't be reached, is over its limits, or takes no request
-                as it is configured. What was answered is kept for the repeat.
-
+        It is UnavailableError where the endpoint can't be reached, is over its limits, or takes no
+        request as it is configured.
         """
-        batch = _Batch(subjects, self._kept)
-        calls = calls_for(
-            [subjects[place] for place in batch.left],
-            self._config.subjects_per_call,
-            isolate=self._config.isolate,
-        )
-        places = [[batch.left[index] for index in call] for call in calls]
-        try:
-            await _all(self._judge(batch, call) for call in places)
-        except Exception:
-            self._keep(batch)
-            raise
-        for subject in subjects:
-            self._kept.pop(subject, None)
-        return [batch.answers[place] for place in range(len(subjects))]
+        answers: dict[int, Answer] = {}
+        calls = calls_for(subjects, self._config.subjects_per_call, isolate=self._config.isolate)
+        await _all(self._judge(subjects, answers, call) for call in calls)
+        return [answers[place] for place in range(len(subjects))]
 
     async def close(self) -> None:
         await self._endpoint.close()
 
-    async def _judge(self, batch: "_Batch", call: Call, asks_left: int = ASKS_ALONE) -> None:
+    async def _judge(
+        self,
+        subjects: Sequence[Subject],
+        answers: dict[int, Answer],
+        call: Call,
+        asks_left: int = ASKS_ALONE,
+    ) -> None:
         """Answer the subjects at these places, each alone where it has to be."""
-        prompt = prompt_for([batch.subjects[place] for place in call])
-        chatbot_id = batch.subjects[call[0]].chatbot_id
+        prompt = prompt_for([subjects[place] for place in call])
+        chatbot_id = subjects[call[0]].chatbot_id
         estimate = Usage(prompt.prompt_tokens, prompt.completion_tokens)
         if not self._reserve(chatbot_id, estimate):
-            await self._judge_less(batch, call, asks_left)
+            await self._judge_less(subjects, answers, call, asks_left)
             return
         try:
             readings = await self._ask(chatbot_id, prompt, estimate)
+        except UnavailableError as error:
+            answers.update(dict.fromkeys(call, error))
+            return
         finally:
             self._release(chatbot_id, estimate)
         if len(call) == 1:
@@ -113,23 +105,25 @@ class LlmAnalyzer:
         unusable: list[Call] = []
         for place, reading in zip(call, readings.values(), strict=True):
             if not isinstance(reading, UnusableError):
-                batch.answers[place] = reading
+                answers[place] = reading
                 continue
             log.warning("an answer is not usable", reason=str(reading), asks_left=asks_left)
             if asks_left:
                 unusable.append([place])
             else:
-                batch.answers[place] = SubjectError(str(reading))
-        await _all(self._judge(batch, alone, asks_left) for alone in unusable)
+                answers[place] = SubjectError(str(reading))
+        await _all(self._judge(subjects, answers, alone, asks_left) for alone in unusable)
 
-    async def _judge_less(self, batch: "_Batch", call: Call, asks_left: int) -> None:
+    async def _judge_less(
+        self, subjects: Sequence[Subject], answers: dict[int, Answer], call: Call, asks_left: int
+    ) -> None:
         """Judge as many of the first as the budget has room for."""
         if len(call) == 1:
-            batch.answers[call[0]] = OverBudgetError("the chatbot's budget for today is spent")
+            answers[call[0]] = OverBudgetError("the chatbot's budget for today is spent")
             return
         half = len(call) // 2
-        await self._judge(batch, call[:half], asks_left)
-        await self._judge(batch, call[half:], asks_left)
+        await self._judge(subjects, answers, call[:half], asks_left)
+        await self._judge(subjects, answers, call[half:], asks_left)
 
     def _reserve(self, chatbot_id: bytes, estimate: Usage) -> bool:
         wanted = self._under_way.get(chatbot_id, Usage()).plus(estimate)
@@ -167,24 +161,6 @@ class LlmAnalyzer:
             ) from None
         if reply.usage is not None:
             await self._budget.spent(chatbot_id, reply.usage, self._clock())
-
-    def _keep(self, batch: "_Batch") -> None:
-        for place, answer in batch.answers.items():
-            if not isinstance(answer, OverBudgetError):
-                self._kept[batch.subjects[place]] = answer
-        while len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
-
-
-class _Batch:
-    """What is asked, and what is known of it, both by place; `left` is what is not known yet."""
-
-    def __init__(self, subjects: Sequence[Subject], kept: Mapping[Subject, Answer]) -> None:
-        self.subjects = subjects
-        self.answers = {
-            place: kept[subject] for place, subject in enumerate(subjects) if subject in kept
-        }
-        self.left = [place for place in range(len(subjects)) if place not in self.answers]
 
 
 async def _all(work: Iterable[Coroutine[None, None, None]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from schemas.analysis import KINDS
 from tests.contract.client import (
     CAPTURE,
     EXACT,
@@ -233,6 +234,25 @@ def test_analysis_off_queues_nothing(bot: Bot, other: Bot) -> None:
     for made, expected in [(bot, True), (other, False)]:
         assert assert_ok(made.post(capture), stored=1)["analysisQueued"] is expected
         assert assert_ok(made.post(capture), stored=0)["analysisQueued"] is False
+
+
+def test_kinds_that_are_switched_off_one_by_one_queue_nothing(stack: Stack) -> None:
+    made = Bot(stack, unique("kinds-off"))
+
+    def queued() -> bool:
+        return bool(assert_ok(made.post(body()), stored=1)["analysisQueued"])
+
+    with contextlib.closing(made):
+        *kinds, last = KINDS
+        for kind in kinds:
+            made.openbat("set", f"analysis.{kind}=off")
+        assert f"analysis       {last}\n" in made.openbat("show")
+        assert queued()
+        made.openbat("set", f"analysis.{last}=off")
+        assert "analysis       off\n" in made.openbat("show")
+        wait_until(lambda: not queued(), 2, "all kinds off")
+        made.openbat("set", f"analysis.{last}=on")
+        wait_until(queued, 2, "one kind on again")
 
 
 @pytest.mark.parametrize(

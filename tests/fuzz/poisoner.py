@@ -76,7 +76,7 @@ class Poisoner:
     async def raw(self, topic: str, value: bytes | None, key: bytes | None = None) -> None:
         """Send a record as it is; of replies, to whichever partition a gateway may read."""
         partitions: Sequence[int] = [next(self._turn)]
-        if topic == topics.CHATBOTS:
+        if topic in {topics.CHATBOTS, topics.SPENDING}:
             partitions = [0]
         elif topic == topics.REPLIES:
             partitions = range(REPLY_PARTITION)  # the one that is read here has to decode

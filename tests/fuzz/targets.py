@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec.structs import replace
 
+from analysis.llm import Spending
+from analysis.offline import OfflineAnalyzer
+from analysis.protocol import Finding
 from gateway.capture import LEFT_OUT
 from gateway.decode import captured_of, decode_capture
 from gateway.errors import RefusedError
@@ -23,16 +26,20 @@ from gateway.limits import OFF, RateLimits
 from gateway.pace import Pace
 from gateway.registry import Registry
 from gateway.replies import Replies, result_at
+from openbat.spending import key_of, tally_codec
 from schemas import topics
+from schemas.analyses import Analysed, analyses_codec
 from schemas.capture import CaptureAnswer
-from schemas.chatbots import GENERATION_KEY, chatbot_codec
+from schemas.chatbots import GENERATION_KEY, ChatbotSettings, chatbot_codec
 from schemas.codec import UndecodableError
 from schemas.dead_letters import DeadLetter, Source, detail_of
 from schemas.positions import MAX_GENERATION, MESSAGE_BITS, OFFSET_BITS
 from schemas.records import (
+    AnalysisItem,
     Captured,
     CapturedMessage,
     CapturesRecord,
+    NewMessage,
     RepliesRecord,
     analysis_codec,
     captures_codec,
@@ -43,7 +50,10 @@ from schemas.records import (
     messages_codec,
     replies_codec,
 )
+from sinks.analysis_rows import AnalysisBatch
 from sinks.rows import RowBatch
+from streams import asking, context
+from streams.analysis import found_codec
 from streams.apply import Applied, apply_record
 from streams.dead_letters import DeadLetters
 from streams.entries import (
@@ -67,6 +77,9 @@ from tests.unit.test_golden import CAPTURED, NEWEST, path_of
 LAST_OFFSET = (1 << OFFSET_BITS) - 1
 BODY = msgspec.json.encode(VALID)
 MAX_HEADERS_BYTES = 4096
+NOW = 1_735_689_600_000_000
+QUIET = context.Quiet(600_000_000, 2_592_000_000_000)
+OFFLINE = OfflineAnalyzer()
 
 
 NEIGHBOUR = bytes(15) + b"\1"
@@ -127,9 +140,62 @@ def messages(data: bytes) -> None:
 
 
 def analysis(data: bytes) -> None:
-    """As an analysis worker will do."""
+    """As an analysis worker does, with findings of every kind that it asks about."""
     for item in analysis_codec.decode(data):
-        decode_new_messages(item.messages)
+        source = Source(topics.ANALYSIS, 0, LAST_OFFSET, 0)
+        try:
+            new = decode_new_messages(item.messages)
+        except UndecodableError as error:
+            alone = analysis_codec.encode([item])
+            dead_letter(DeadLetter("undecodable_output", detail_of(error), source), alone)
+            continue
+        try:
+            _analyse(item, new, source)
+        except UndecodableError as error:
+            raise AssertionError(f"what was taken can't be read later on: {error}") from error
+
+
+def _analyse(item: AnalysisItem, new: list[NewMessage], source: Source) -> None:
+    taken = context.take_in(None, item, new, source.offset, source.index, QUIET)
+    for key, value in context.changes(None, taken.context).changelog:
+        context.replay_entry(key, value, _nothing)
+    settings = ChatbotSettings()
+    questions = (
+        asking.of_messages(item, new, taken.before, settings, source)
+        if new
+        else asking.of_conversation(item, settings, source)
+    )
+    for question in questions:
+        findings = [Finding(kind) for kind in question.subject.kinds]
+        rows = question.rows(OFFLINE, findings, NOW)
+        analyses(analyses_codec.encode([Analysed(item.chatbot_id, item.conversation_id, rows)]))
+        (alone,) = analysis_codec.decode(analysis_codec.encode([question.alone(OFFLINE)]))
+        again = decode_new_messages(alone.messages)
+        assert again == ([question.message] if question.message else [])
+        assert alone.said == list(question.said)
+
+
+def analyses(data: bytes) -> None:
+    """As the ClickHouse worker does."""
+    batch = AnalysisBatch()
+    assert batch.add(data, 0, 0) == []
+    insert(batch)
+    for index in range(batch.rows):
+        letter, value = batch.analyses.rejected(index, ValueError("never"))
+        dead_letter(letter, value)
+        again = AnalysisBatch()
+        again.add(value, 0, 0)
+        assert again.analyses.encoded == [batch.analyses.encoded[index]]
+
+
+def spending(data: bytes) -> None:
+    """As an analysis worker does with what another one has spent."""
+    tally = tally_codec.decode(data)
+    spent = Spending(f"not {tally.worker}")
+    for _ in range(2):
+        spent.learn(tally)
+    assert spent.total(tally.chatbot_id, tally.day) == tally.usage
+    assert key_of(tally)
 
 
 def chatbots(data: bytes) -> None:
@@ -171,6 +237,57 @@ def changelog(data: bytes) -> None:
         conversation = _neighbour(1)
         conversation.conversation_id = key[1:17]
         _apply([conversation], MAX_GENERATION, known)
+
+
+def contexts(data: bytes) -> None:
+    """As an analysis worker's recovery does; then a message over what it left.
+
+    The first byte is the key's length.
+    """
+    end = 1 + (data[0] if data else 0)
+    key, value = data[1:end], data[end:]
+    conversation_id = key[1:17]
+    for position in (0, 2**63):
+        held = _said_in(None, conversation_id, position)
+        table = _over(held, context.replay_entry(key, value or None, held.get))
+        if key[:1] == context.FOUND:
+            assert table == _over(held, {key: value or None})
+            found_codec.decode(value)
+        for later in (0, 2**64 - 1):
+            _said_in(table, conversation_id, later)
+
+
+def _said_in(
+    table: Mapping[bytes, bytes] | None, conversation_id: bytes, position: int
+) -> dict[bytes, bytes]:
+    """Return a conversation's table after another message; recovery has to make the same one."""
+    table = table or {}
+    before = context.decode_context(table.get(context.context_key(conversation_id)))
+    _assert_one_is_due(table, before)
+    new = [NewMessage("m", "user", "hi", NOW, NOW, position)]
+    item = AnalysisItem(NEIGHBOUR, conversation_id, msgspec.Raw(encode(new)), NOW)
+    after = context.take_in(before, item, new, LAST_OFFSET, 0, QUIET).context
+    if after is before:
+        return {**table}
+    made = context.changes(before, after)
+    recovered = {**table}
+    for key, value in made.changelog:
+        recovered = _over(recovered, context.replay_entry(key, value, recovered.get))
+    assert recovered == _over(table, made.local), "recovery would make another table"
+    _assert_one_is_due(recovered, after)
+    return recovered
+
+
+def _assert_one_is_due(table: Mapping[bytes, bytes], known: context.Context | None) -> None:
+    due = [key for key in table if key[:1] == context.DUE]
+    assert due == ([context.due_key(known)] if known else [])
+
+
+def _over(
+    table: Mapping[bytes, bytes], entries: Mapping[bytes, bytes | None]
+) -> dict[bytes, bytes]:
+    merged = {**table, **entries}
+    return {key: entry for key, entry in merged.items() if entry is not None}
 
 
 def _is_at_the_bound(entry: bytes | None) -> bool:
@@ -286,12 +403,32 @@ def _entries() -> SearchStrategy[bytes]:
     return (states | ids).map(lambda entry: b"\x19" + entry)
 
 
+def _context_entries() -> SearchStrategy[bytes]:
+    """Return changelog entries of contexts: the key's length, the key, the value."""
+    kept = FORMATS["contexts"].values.map(
+        lambda found: next(iter(context.changes(None, found).changelog))
+    )
+    found = st.builds(
+        lambda conversation_id, position, findings: (
+            context.found_key(conversation_id, position, "offline", "1", whole=False),
+            found_codec.encode(findings),
+        ),
+        st.binary(min_size=16, max_size=16),
+        st.integers(0, 2**64 - 1),
+        FORMATS["found"].values,
+    )
+    return (kept | found).map(lambda entry: bytes([len(entry[0])]) + entry[0] + (entry[1] or b""))
+
+
 TARGETS = {
     "captures": Target(captures, _of("captures")),
     "frame": Target(frame, st.just(encode(CAPTURED)) | captured.map(encode), version=b""),
     "replies": Target(replies, _of("replies")),
     "messages": Target(messages, _of("messages")),
     "analysis": Target(analysis, _of("analysis")),
+    "analyses": Target(analyses, _of("analyses")),
+    "contexts": Target(contexts, _context_entries(), version=b""),
+    "spending": Target(spending, _of("spending")),
     "chatbots": Target(chatbots, _of("chatbots") | _chatbots()),
     "generation": Target(generation, _of("generation")),
     "changelog": Target(changelog, _entries(), version=b""),

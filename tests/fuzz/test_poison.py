@@ -33,6 +33,9 @@ RAW_TOPICS = {
     topics.CAPTURES: "captures",
     topics.MESSAGES: "messages",
     topics.ANALYSIS: "analysis",
+    topics.ANALYSIS_LATER: "analysis",
+    topics.ANALYSES: "analyses",
+    topics.SPENDING: "spending",
     topics.REPLIES: "replies",
     topics.DEAD_LETTERS: "dead-letters",
 }

@@ -43,6 +43,7 @@ from schemas.records import (
     encode,
     messages_codec,
 )
+from sinks.rows import RowBatch
 from sinks.writer import ClickHouseWriter
 from tests.brokers import brokers
 from tests.crash import failpoints
@@ -420,7 +421,7 @@ async def test_every_poison_row_of_a_batch_is_isolated_and_no_other(stack: Stack
     )  # fmt: skip
     try:
         writer = ClickHouseWriter(client)
-        batch = writer.batch()
+        batch = RowBatch()
         undecodable = batch.add(messages_codec.encode(changes), 0, 7)
         with (
             constraint(stack, f"NOT startsWith(content, 'forbidden {run}')"),

@@ -40,7 +40,7 @@ def neighbour(chatbot_id: UUID, log: Log, partition: int) -> str:
 def test_the_gateway_stamps_what_is_set(stack: Stack) -> None:
     key = stack.make_chatbot("forgetful")
     stack.openbat("chatbots", "set", "forgetful", f"remember-ids={DAYS}")
-    assert f"remember-ids {DAYS}\n" in stack.openbat("chatbots", "show", "forgetful").stdout
+    assert f"remember-ids   {DAYS}\n" in stack.openbat("chatbots", "show", "forgetful").stdout
     body = {
         "conversationId": "stamped",
         "messages": [{"id": "a", "role": "user", "content": "x"}],
@@ -54,7 +54,7 @@ def test_the_gateway_stamps_what_is_set(stack: Stack) -> None:
 
     wait_until(stamped, 10, "the setting in a capture")
     stack.openbat("chatbots", "set", "forgetful", "remember-ids=forever")
-    assert "remember-ids forever\n" in stack.openbat("chatbots", "show", "forgetful").stdout
+    assert "remember-ids   forever\n" in stack.openbat("chatbots", "show", "forgetful").stdout
 
 
 async def days_of(stack: Stack, name: str) -> set[int]:

@@ -19,7 +19,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from openbat.clickhouse import clickhouse_client
 from sinks.migrate import GRANTS, grant, migrate, statements
 from sinks.writer import ClickHouseWriter
+from tests.integration.test_analysts import EXAMPLES
 from tests.stack import free_port, process, wait_until
+from tests.unit import test_analysis_rows
 from tests.unit.test_sinks import batch_of, messages, record, state
 
 ACCESS_DENIED, NO_STORAGE, UNKNOWN_ROLE = 497, 514, 511
@@ -139,18 +141,27 @@ CHANGES = (
 async def test_a_writer_adds_rows_and_does_nothing_else(database: Path) -> None:
     with engine(database, with_role("openbat_writer")) as client:
         batch = batch_of(record((state(), messages("hi", "there"))))
-        assert await ClickHouseWriter(client).write(batch) == []
+        analyses = test_analysis_rows.batch_of(test_analysis_rows.record(test_analysis_rows.RESULT))
+        for each in (batch, analyses):
+            assert await ClickHouseWriter(client).write(each) == []
         assert_denied(
             client,
             *CHANGES,
             "SELECT content FROM openbat.message_rows",
             "SELECT count() FROM openbat.messages",
             "SELECT user_email FROM openbat.conversations",
+            "SELECT reasoning FROM openbat.analysis_rows",
+            "SELECT reasoning FROM openbat.latest_analyses",
         )
     with engine(database, with_role("openbat_reader")) as client:
         rows = client.query("SELECT content FROM openbat.messages WHERE message_id != 'first'")
         assert sorted(rows.result_rows) == [("hi",), ("there",)]
         assert client.query("SELECT count() FROM openbat.conversations").result_rows == [(1,)]
+        for sql in EXAMPLES.values():
+            client.query(sql)
+        for view in ("analyses", "message_sentiments"):
+            rows = client.query(f"SELECT score FROM openbat.{view}")
+            assert rows.result_rows == [(-0.5,)]
 
 
 def test_a_reader_reads_and_changes_nothing(database: Path) -> None:

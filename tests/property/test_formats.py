@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from schemas import chatbots, records
+from analysis.llm import Tally
+from analysis.protocol import Finding
+from openbat.spending import tally_codec
+from schemas import analyses, chatbots, records
+from schemas.analysis import KINDS
 from schemas.codec import Codec, UndecodableError
 from schemas.positions import (
     CAPTURE_BITS,
@@ -24,7 +28,7 @@ from schemas.positions import (
 from schemas.times import FIRST_INSTANT, LAST_INSTANT
 from schemas.topics import REPLY_PARTITIONS
 from sinks.rows import RowBatch
-from streams import entries
+from streams import analysis, context, entries
 from streams.apply import apply_record
 from streams.entries import id_part
 from tests.property.strategies import LONG, ROLES, json_values
@@ -64,6 +68,23 @@ captured = st.builds(
 raw = st.builds(
     lambda value: msgspec.Raw(records.encode(value)), st.lists(new_messages, max_size=3) | states
 )
+names = st.text(min_size=1, max_size=10)
+words = st.lists(names, max_size=3)
+said = st.lists(st.builds(records.Said, texts, roles, texts, sent, positions), max_size=3)
+kinds = st.sampled_from(KINDS)
+scores = st.none() | st.floats(-1, 1)
+analysis_results = st.builds(
+    analyses.Analysis,
+    texts, kinds, names, names, scores, texts, words, texts, received, positions, counts, received,
+    counts,
+)  # fmt: skip
+contexts = st.builds(
+    context.Context,
+    uuids, uuids, counts, positions, received, st.booleans(), positions, positions, positions, said,
+)  # fmt: skip
+findings = st.lists(
+    st.builds(Finding, kinds, texts, words.map(tuple), scores, texts), max_size=3
+).map(tuple)
 
 
 class Format(NamedTuple):
@@ -92,7 +113,20 @@ FORMATS = {
     ),
     "analysis": Format(
         records.analysis_codec,
-        st.lists(st.builds(records.AnalysisItem, uuids, uuids, raw), max_size=3),
+        st.lists(
+            st.builds(
+                records.AnalysisItem,
+                uuids, uuids, raw, counts, st.none() | said, st.lists(names, max_size=2), counts,
+            ),
+            max_size=3,
+        ),
+    ),
+    "analyses": Format(
+        analyses.analyses_codec,
+        st.lists(
+            st.builds(analyses.Analysed, uuids, uuids, st.lists(analysis_results, max_size=3)),
+            max_size=3,
+        ),
     ),
     "chatbots": Format(
         chatbots.chatbot_codec,
@@ -102,7 +136,13 @@ FORMATS = {
             st.datetimes(timezones=st.just(UTC)),
             st.sampled_from(["active", "archived"]),
             st.dictionaries(texts, st.sampled_from(["string", "number", "boolean"]), max_size=3),
-            st.builds(chatbots.ChatbotSettings, st.none() | texts, st.booleans(), days),
+            st.builds(
+                chatbots.ChatbotSettings,
+                st.none() | texts, st.booleans(), days,
+                st.lists(kinds | texts, max_size=3).map(tuple),
+                words.map(tuple), words.map(tuple),
+                st.none() | numbers, st.none() | st.floats(0, 1e15),
+            ),
         ),
     ),
     "generation": Format(
@@ -112,6 +152,11 @@ FORMATS = {
     "ids": Format(
         entries.introduced_codec,
         st.lists(st.tuples(st.integers(0, 99), st.binary(max_size=32)), max_size=3),
+    ),
+    "contexts": Format(context.context_codec, contexts),
+    "found": Format(analysis.found_codec, findings),
+    "spending": Format(
+        tally_codec, st.builds(Tally, texts, uuids, st.integers(0, 2**40), numbers, numbers)
     ),
 }  # fmt: skip
 

@@ -29,6 +29,13 @@ def test_what_is_set_is_read_in_its_type() -> None:
             "OPENBAT_LINGER_MILLISECONDS": "0.5",
             "OPENBAT_DEFAULT_RATE_LIMIT": "600/minute",
             "OPENBAT_MAX_BODY_BYTES": str(sizes.LARGEST_BODY),
+            "OPENBAT_ANALYSIS_WORKERS": "0",
+            "OPENBAT_ANALYZERS": "offline, llm",
+            "OPENBAT_ANALYSIS_FALLBACK": "offline",
+            "OPENBAT_QUIET_SECONDS": "2.5",
+            "OPENBAT_LLM_URL": "https://host/v1",
+            "OPENBAT_LLM_ISOLATE": "true",
+            "OPENBAT_LLM_PROMPT_PRICE": "0.15",
         }
     )
     assert settings == Settings(
@@ -38,6 +45,13 @@ def test_what_is_set_is_read_in_its_type() -> None:
         linger_milliseconds=0.5,
         default_rate_limit="600/minute",
         max_body_bytes=sizes.LARGEST_BODY,
+        analysis_workers=0,
+        analyzers="offline, llm",
+        analysis_fallback="offline",
+        quiet_seconds=2.5,
+        llm_url="https://host/v1",
+        llm_isolate=True,
+        llm_prompt_price=0.15,
     )
 
 
@@ -75,6 +89,20 @@ def test_what_is_set_is_read_in_its_type() -> None:
         ("LOG_LEVEL", "loud"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI"),
+        ("ANALYSIS_WORKERS", "65"),
+        ("ANALYSIS_WORKERS", "-1"),
+        ("ANALYZERS", "offline,"),
+        ("ANALYZERS", "offline llm"),
+        ("QUIET_SECONDS", "0"),
+        ("QUIET_SECONDS", "inf"),
+        ("QUIET_SECONDS", "ten minutes"),
+        ("LLM_URL", "host/v1"),
+        ("LLM_CONCURRENCY", "0"),
+        ("LLM_TIMEOUT_SECONDS", "0"),
+        ("LLM_ISOLATE", "perhaps"),
+        ("LLM_PROMPT_PRICE", "-0.1"),
+        ("LLM_PROMPT_PRICE", "nan"),
+        ("LLM_COMPLETION_PRICE", "inf"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_the_variable(name: str, value: str) -> None:
@@ -137,6 +165,12 @@ def test_a_password_is_not_shown(name: str, value: str) -> None:
     assert value in {settings.clickhouse_url, settings.rate_limit_storage}
     for shown in (repr(settings), str(settings), f"{settings}"):
         assert "secret" not in shown
+
+
+def test_the_key_of_a_model_is_not_shown() -> None:
+    settings = load({"OPENBAT_LLM_API_KEY": "secret"})
+    assert settings.llm_api_key == "secret"
+    assert "secret" not in repr(settings)
 
 
 def test_an_error_shows_no_password() -> None:

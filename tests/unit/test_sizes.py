@@ -5,10 +5,23 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from msgspec.structs import replace
+
+from analysis.offline import OfflineAnalyzer
+from analysis.protocol import Finding
 from gateway.decode import captured_of, decode_capture
 from schemas import sizes, topics
+from schemas.analyses import Analysed, Analysis, analyses_codec
+from schemas.analysis import (
+    KINDS,
+    MAX_LABEL_CHARACTERS,
+    MAX_REASONING_CHARACTERS,
+    MAX_VOCABULARY,
+)
 from schemas.capture import MAX_ID_CHARACTERS, MAX_MESSAGES
+from schemas.chatbots import ChatbotSettings
 from schemas.codec import UndecodableError
+from schemas.dead_letters import Source
 from schemas.positions import MAX_CAPTURES_PER_RECORD, MAX_GENERATION
 from schemas.records import (
     AnalysisItem,
@@ -16,7 +29,9 @@ from schemas.records import (
     CapturedMessage,
     CapturesRecord,
     Change,
+    NewMessage,
     RepliesRecord,
+    Said,
     analysis_codec,
     captures_codec,
     decode_captured,
@@ -26,8 +41,20 @@ from schemas.records import (
     messages_codec,
     replies_codec,
 )
+from sinks.rows import RowBatch
 from sinks.writer import ClickHouseWriter
+from streams import asking
+from streams.analysis import RESULTS_PER_PART, found_codec
 from streams.apply import Applied, apply_record, batches
+from streams.context import (
+    SAID_MESSAGES,
+    Changes,
+    Context,
+    Quiet,
+    changes,
+    remembered,
+    take_in,
+)
 from tests.unit.test_gateway import chatbot
 from tests.unit.test_sinks import VIOLATED_CONSTRAINT
 
@@ -35,6 +62,10 @@ KAFKA_OVERHEAD = 4 * sizes.KIB
 """A batch's header and a record's, generously."""
 
 DEAD_LETTER_HEADERS = 64 * sizes.KIB
+
+WIDEST = "😀"
+"""A character of four bytes: what is counted in characters takes that many at most."""
+LATEST = (1 << 53) - 1
 
 
 def largest_frame(member: str) -> bytes:
@@ -123,6 +154,73 @@ def test_what_one_record_makes_of_one_conversation_is_within_the_limit_of_an_out
     assert all(value is None or len(value) < sizes.CHANGELOG_BATCH for _, value in done.changelog)
 
 
+def said_before() -> list[Said]:
+    """Return as much as is remembered of a conversation."""
+    name, content = WIDEST * MAX_ID_CHARACTERS, WIDEST * 10_000
+    long = NewMessage(name, "assistant", content, LATEST, LATEST, (1 << 64) - 1)
+    return [remembered(long)] * SAID_MESSAGES
+
+
+def largest_item() -> AnalysisItem:
+    """Return what one record of captures makes of one conversation, at most."""
+    content = "x" * (sizes.CAPTURE - sizes.FIELDS - 5 * sizes.KIB)
+    sent = [CapturedMessage(f"last-{at}", "user", "", 1, True) for at in range(99)]
+    sent.append(CapturedMessage("last", "assistant", content, 1, True))
+    last = encode(Captured(bytes(16), bytes(16), "c" * 255, 1 << 50, True, sent, {}))
+    (item,) = applied(full_record(last)).analysis
+    return item
+
+
+def test_what_is_put_off_is_within_the_limits_with_what_was_said_before() -> None:
+    item = replace(largest_item(), said=said_before())
+    put_off = [item] * 2
+    for batch in batches(put_off, lambda each: len(encode(each))):
+        assert len(analysis_codec.encode(batch)) + KAFKA_OVERHEAD <= sizes.TOPIC
+
+
+def test_a_letter_of_what_an_analyzer_can_not_judge_is_within_the_limit() -> None:
+    item = replace(largest_item(), said=said_before())
+    new = decode_new_messages(item.messages)
+    before = take_in(None, item, new, 0, 0, Quiet(1, 2)).before
+    source = Source(topics.ANALYSIS, 0, 0, 0)
+    questions = list(asking.of_messages(item, new, before, ChatbotSettings(), source))
+    assert len(questions) == len(new)
+    letters = [
+        analysis_codec.encode([question.alone(OfflineAnalyzer())]) for question in questions[-2:]
+    ]
+    assert max(map(len, letters)) > sizes.CAPTURE - sizes.FIELDS - 5 * sizes.KIB
+    for letter in letters:
+        assert len(letter) + DEAD_LETTER_HEADERS <= sizes.DEAD_LETTERS_TOPIC
+
+
+def test_the_longest_results_of_one_conversation_are_within_the_limit() -> None:
+    """Splitting by their number must do, whatever a chatbot's vocabulary is."""
+    label = WIDEST * MAX_LABEL_CHARACTERS
+    result = Analysis(
+        WIDEST * MAX_ID_CHARACTERS, "flags", label, label, None, "", [label] * MAX_VOCABULARY,
+        WIDEST * MAX_REASONING_CHARACTERS, LATEST, (1 << 64) - 1, 0, LATEST, LATEST,
+    )  # fmt: skip
+    part = Analysed(bytes(16), bytes(16), [result] * RESULTS_PER_PART)
+    for batch in batches([part] * 2, lambda each: len(encode(each))):
+        record = analyses_codec.encode(batch)
+        assert len(record) + KAFKA_OVERHEAD <= sizes.TOPIC
+        assert len(record) + DEAD_LETTER_HEADERS <= sizes.DEAD_LETTERS_TOPIC
+
+
+def test_what_an_analysis_worker_keeps_is_within_a_batch_of_its_changelog() -> None:
+    known = Context(
+        bytes(16), bytes(16), LATEST, (1 << 64) - 1, LATEST, True, LATEST, LATEST, LATEST,
+        said_before(),
+    )  # fmt: skip
+    written: Changes = changes(None, known)
+    label = WIDEST * MAX_LABEL_CHARACTERS
+    reasoning = WIDEST * MAX_REASONING_CHARACTERS
+    found = tuple(Finding(kind, label, (label,) * MAX_VOCABULARY, 0.5, reasoning) for kind in KINDS)
+    for entry in (*(value for _, value in written.changelog), found_codec.encode(found)):
+        assert entry is not None
+        assert len(entry) + KAFKA_OVERHEAD < sizes.CHANGELOG_BATCH
+
+
 def test_what_a_foreign_record_makes_of_one_conversation_is_split() -> None:
     frames = [small_frame(number) for number in range(MAX_CAPTURES_PER_RECORD // 2)]
     done = applied(frames)
@@ -186,7 +284,7 @@ async def test_a_rejected_row_is_within_the_limit_of_dead_letters() -> None:
     fields = {"custom": {"a": "\1" * (sizes.FIELDS - 100)}}
     frame = encode(Captured(bytes(16), bytes(16), "c", 1, True, sent, fields))
     writer = ClickHouseWriter(Refusing())
-    batch = writer.batch()
+    batch = RowBatch()
     batch.add(messages_codec.encode(applied([frame]).messages), 0, 0)
     rejected = await writer.write(batch)
     assert len(rejected) == 2
