@@ -1,10 +1,10 @@
-# One image for every role: openbat gateway, openbat worker conversations, openbat worker clickhouse.
+# One image for every role: openbat gateway, openbat worker conversations|clickhouse|analysis.
 FROM python:3.12-slim AS build
 RUN pip install --no-cache-dir uv
 WORKDIR /app
 ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 COPY . .
-RUN uv sync --locked --no-dev --no-editable --extra redis
+RUN uv sync --locked --no-dev --no-editable --extra redis --extra llm
 
 FROM python:3.12-slim
 RUN useradd --system --create-home --uid 10001 openbat && mkdir /data && chown openbat /data

@@ -142,8 +142,8 @@ class Panel:
                 yield [Answered(index, analyzer, None) for index in batch]
         finally:
             unfinished = (*under_way, hurry)
-            for task in unfinished:
-                task.cancel()
+            for each in unfinished:
+                each.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def _ask(
@@ -174,8 +174,9 @@ class Panel:
         if self._fallback is not None and self._fallback is not analyzer:
             self._count(analyzer.name, "fallback", len(away) + len(over_budget))
             if away or over_budget:
-                stood_in = await self._ask(self._fallback, asked, away + over_budget)
-                answered += stood_in.answered
+                stood_in = await self._ask(self._fallback, asked, away + over_budget, number)
+                # Where that one is away too, both are asked again.
+                return stood_in._replace(answered=answered + stood_in.answered)
             return _Attempt(answered)
         self._count(analyzer.name, "over_budget", len(over_budget))
         if not away:

@@ -110,14 +110,18 @@ async def _analysis(parts: Parts) -> None:
     nudger = Nudger(app, fresh)
     app.add_future(_or_exit(nudger.run()))
 
-    async def drained() -> None:
-        panel.hurry()
+    async def settled() -> None:
+        # Quiet conversations are judged without a record that waits for its ack.
         await fresh.drained()
         await later.drained()
         await windows.drained()
+
+    async def drained() -> None:
+        panel.hurry()
+        await settled()
         await windows.close()
 
-    app.drained = drained
+    app.settled, app.drained = settled, drained
     app.on_giving_up.append(panel.hurry)
     app.on_given_up += [table.forget_positions, nudger.start_over, panel.go_on]
 

@@ -25,10 +25,12 @@ from schemas.capture import Role
 from schemas.records import AnalysisItem, NewMessage, analysis_codec, encode
 from schemas.times import microseconds
 from schemas.topics import partition_of
+from streams.apply import batches
 from streams.asking import NO_MESSAGES
 from streams.context import SAID_MESSAGES, remembered
 
-MESSAGES_PER_ITEM = 100
+ITEM_BYTES = 64 * sizes.KIB
+"""When an item is closed; its last message may exceed it."""
 POLL_SECONDS = 0.5
 
 _CONVERSATIONS = """
@@ -103,8 +105,7 @@ def items_of(
     """
     said = [remembered(message) for message in messages]
     wanted = [at for at, message in enumerate(messages) if message.received_at >= since]
-    for start in range(0, len(wanted), MESSAGES_PER_ITEM):
-        chunk = wanted[start : start + MESSAGES_PER_ITEM]
+    for chunk in batches(wanted, lambda at: len(encode(messages[at])), ITEM_BYTES):
         before = said[max(0, chunk[0] - SAID_MESSAGES) : chunk[0]]
         encoded = msgspec.Raw(encode([messages[at] for at in chunk]))
         yield AnalysisItem(

@@ -107,7 +107,10 @@ class Settings(Struct, frozen=True):
     ] = 3
     standby_replicas: Annotated[
         Annotated[int, Meta(ge=0, le=8)],
-        Meta(description="Workers of a role that keep a copy of each partition's table."),
+        Meta(
+            description="Conversations workers, and analysis workers, that keep a copy of each "
+            "partition's table."
+        ),
     ] = 0
     table_cache_mebibytes: Annotated[
         Annotated[int, Meta(ge=16, le=65536)],

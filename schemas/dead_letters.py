@@ -39,8 +39,8 @@ class Source(Struct, frozen=True):
     """Where a letter came from. `index` is that of the part in the record.
 
     In `captures` that is the capture, in `messages` the row: each conversation's, then those of
-    its new messages. In `analysis` it is counted alike, in `analyses` it is the row too.
-    WHOLE_RECORD where no part could be told.
+    its new messages. In `analysis` and `analysis-later` it is counted alike, in `analyses` it is
+    the row too. WHOLE_RECORD where no part could be told.
     """
 
     topic: str

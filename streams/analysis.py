@@ -5,14 +5,16 @@ what a paid analyzer had found by then is read, not paid for again.
 """
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from analysis.panel import Answered, Asked, Panel
-from analysis.protocol import Finding, SubjectError
+from analysis.protocol import Analyzer, Finding, SubjectError
 from schemas import topics
 from schemas.analyses import Analysed, Analysis, analyses_codec
 from schemas.chatbots import ChatbotSettings
@@ -21,6 +23,7 @@ from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Reason, Source, detai
 from schemas.records import (
     AnalysisItem,
     NewMessage,
+    Said,
     analysis_codec,
     decode_new_messages,
     encode,
@@ -52,8 +55,8 @@ MESSAGES_AT_ONCE = 200
 DUE_AT_ONCE = 200
 """Conversations that one gulp judges, or forgets, at most."""
 FOUND_AT_ONCE = 10_000
-RESULTS_PER_PART = 2_000
-"""More are split: reasons may be long."""
+RESULTS_PER_PART = 250
+"""More are split: a hundred flags and a reason may come with each."""
 
 found_codec = Codec(tuple[Finding, ...], version=1)
 Local = dict[bytes, bytes | None]
@@ -120,24 +123,26 @@ class AnalysisAgent:
 
         """
         gulp = _Gulp()
-        taken: Counter[bytes] = Counter()
+        counts: Counter[bytes] = Counter()
         # By records where there are some: a backlog must not look like silence.
         clock = 0 if records else self._now()
         async for item, new, source in self._items(topics.ANALYSIS, partition, records, gulp):
             known = None
             if item.said is None:
                 known = self._context(partition, item.conversation_id, gulp)
-                grown = take_in(known, item, new, source.offset, source.index, self._quiet).context
-                gulp.contexts[item.conversation_id] = grown
-                clock = max(clock, grown.received_at)
-            taken[item.chatbot_id] += len(new)
-            if taken[item.chatbot_id] <= MESSAGES_AT_ONCE:
-                gulp.questions += self._questions(item, new, source, known)
+            taken = take_in(known, item, new, source.offset, source.index, self._quiet)
+            if item.said is None:
+                gulp.contexts[item.conversation_id] = taken.context
+                clock = max(clock, taken.context.received_at)
+            counts[item.chatbot_id] += len(new)
+            if counts[item.chatbot_id] <= MESSAGES_AT_ONCE:
+                gulp.questions += self._questions(item, new, taken.before, source)
             elif item.said is None:
                 gulp.put_off.append(replace(item, said=known.said if known else []))
             else:
                 gulp.put_off.append(item)
-        self._sweep(partition, clock, gulp)
+        # No record from the future makes conversations quiet before their time.
+        self._sweep(partition, min(clock, self._now()), gulp)
         for conversation_id, after in gulp.contexts.items():
             before = gulp.before[conversation_id]
             if after is not before:
@@ -155,7 +160,8 @@ class AnalysisAgent:
         """
         gulp = _Gulp()
         async for item, new, source in self._items(topics.ANALYSIS_LATER, partition, records, gulp):
-            gulp.questions += self._questions(item, new, source, None)
+            before = take_in(None, item, new, source.offset, source.index, self._quiet).before
+            gulp.questions += self._questions(item, new, before, source)
         await self._answer(partition, records, gulp)
 
     async def _items(
@@ -186,11 +192,14 @@ class AnalysisAgent:
                 yield item, new, source
 
     def _questions(
-        self, item: AnalysisItem, new: list[NewMessage], source: Source, known: Context | None
+        self,
+        item: AnalysisItem,
+        new: list[NewMessage],
+        before: list[tuple[Said, ...]],
+        source: Source,
     ) -> Iterator[Question]:
         settings = self._settings_of(item.chatbot_id)
         if new:
-            before = take_in(known, item, new, source.offset, source.index, self._quiet).before
             return asking.of_messages(item, new, before, settings, source)
         return asking.of_conversation(item, settings, source)
 
@@ -232,17 +241,24 @@ class AnalysisAgent:
         """Ask the panel, send what it says, and ack the records when all is acknowledged."""
         questions = gulp.questions
         asked, results = self._recall(partition, questions)
-        async for answers in self._panel.judge(asked):
-            await self._keep(partition, questions, answers)
-            for number, analyzer, answer in answers:
-                question = questions[number]
-                if answer is None:
-                    gulp.put_off.append(question.alone(analyzer))
-                elif isinstance(answer, SubjectError):
-                    alone = analysis_codec.encode([question.alone(analyzer)])
-                    await self._dead_letter(gulp, "failed_analysis", answer, question.source, alone)
-                else:
-                    results.append((question, question.rows(analyzer, answer, self._now())))
+        failed: defaultdict[int, list[tuple[Analyzer, SubjectError]]] = defaultdict(list)
+        async with aclosing(self._panel.judge(asked)) as judging:
+            async for answers in judging:
+                await self._keep(partition, questions, answers)
+                for number, analyzer, answer in answers:
+                    question = questions[number]
+                    if answer is None:
+                        gulp.put_off.append(question.alone(analyzer))
+                    elif isinstance(answer, SubjectError):
+                        failed[number].append((analyzer, answer))
+                    else:
+                        results.append((question, question.rows(analyzer, answer, self._now())))
+        for number, errors in failed.items():
+            # One letter: a second one of the same source would replace it.
+            question = questions[number]
+            alone = analysis_codec.encode([question.alone(*(each for each, _ in errors))])
+            error = errors[0][1]
+            await self._dead_letter(gulp, "failed_analysis", error, question.source, alone)
         gulp.written += await self._send(partition, results, gulp.put_off)
 
         def done() -> None:
@@ -264,10 +280,12 @@ class AnalysisAgent:
             for analyzer in paid:
                 entry = entries.get(question.found_key(analyzer))
                 # A re-analysis asks again: that is what it is for.
-                if entry is not None and not question.item.run:
+                if entry is None or question.item.run:
+                    continue
+                with contextlib.suppress(UndecodableError):  # at worst it is paid for again
+                    found = found_codec.decode(entry)
                     known.add((analyzer.name, analyzer.version))
-                    rows = question.rows(analyzer, found_codec.decode(entry), self._now())
-                    results.append((question, rows))
+                    results.append((question, question.rows(analyzer, found, self._now())))
             analyzers = frozenset(question.item.analyzers)
             asked.append(Asked(question.subject, analyzers, frozenset(known)))
         return asked, results
@@ -275,11 +293,15 @@ class AnalysisAgent:
     async def _keep(
         self, partition: int, questions: list[Question], answers: list[Answered]
     ) -> None:
-        """Keep what a paid analyzer found, before anything else can go wrong."""
+        """Keep what a paid analyzer found, before anything else can go wrong.
+
+        Of a re-analysis nothing is kept: it would not be read, and a conversation that is long
+        forgotten would keep it for ever.
+        """
         found: Local = {
             questions[number].found_key(analyzer): found_codec.encode(answer)
             for number, analyzer, answer in answers
-            if analyzer.paid and isinstance(answer, tuple)
+            if analyzer.paid and isinstance(answer, tuple) and not questions[number].item.run
         }
         if found:
             await self._write(partition, found, list(found.items()), [], lambda: None)

@@ -67,6 +67,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.on_giving_up: list[Callable[[], None]] = []
+        self.settled: Callable[[], Awaitable[None]] = _nothing
         self.on_given_up: list[Callable[[], None]] = []
         self.on_seek: list[Callable[[Positions], None]] = []
 
@@ -83,10 +84,15 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         try:
             async with asyncio.timeout(SESSION_SECONDS / 2):
                 await super()._on_partitions_revoked(revoked)
+                await self.settled()
         except TimeoutError as error:
             exit_now(error)
         for forget in self.on_given_up:
             forget()
+
+
+async def _nothing() -> None:
+    """Wait for nothing: what is acked is all that there is."""
 
 
 def make_app(

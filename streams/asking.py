@@ -12,6 +12,7 @@ from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS, Kind
 from schemas.chatbots import ChatbotSettings
 from schemas.dead_letters import Source
 from schemas.records import AnalysisItem, NewMessage, Said, encode
+from schemas.times import LAST_INSTANT
 from streams.context import found_key
 
 NO_MESSAGES = msgspec.Raw(encode([]))
@@ -40,6 +41,11 @@ class Question(Struct, frozen=True):
         """Of the message; of a conversation, that of its newest message."""
         return self.message.position if self.message else self.said[-1].position
 
+    @property
+    def _received_at(self) -> int:
+        # A conversation's revision is a time too: that of the capture that changed it.
+        return self.message.received_at if self.message else min(self.item.revision, LAST_INSTANT)
+
     def found_key(self, analyzer: Analyzer) -> bytes:
         """Return the key that the analyzer's findings about it are kept under."""
         return found_key(
@@ -60,8 +66,7 @@ class Question(Struct, frozen=True):
                 label=finding.label,
                 labels=list(finding.labels),
                 reasoning=finding.reasoning,
-                # A conversation's revision is a time too: that of the capture that changed it.
-                received_at=message.received_at if message else self.item.revision,
+                received_at=self._received_at,
                 position=self.position,
                 revision=0 if message else self.item.revision,
                 analysed_at=now,
@@ -70,12 +75,11 @@ class Question(Struct, frozen=True):
             for finding in findings
         ]
 
-    def alone(self, analyzer: Analyzer) -> AnalysisItem:
-        """Return an item that asks this analyzer about it again, and no other."""
+    def alone(self, *analyzers: Analyzer) -> AnalysisItem:
+        """Return an item that asks these analyzers about it again, and no other."""
         messages = msgspec.Raw(encode([self.message])) if self.message else NO_MESSAGES
-        return replace(
-            self.item, messages=messages, said=list(self.said), analyzers=[analyzer.name]
-        )
+        names = [analyzer.name for analyzer in analyzers]
+        return replace(self.item, messages=messages, said=list(self.said), analyzers=names)
 
 
 def of_messages(

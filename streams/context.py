@@ -101,7 +101,8 @@ def take_in(
     received_at = max(message.received_at for message in new) if new else 0
     if context is not None:
         received_at = max(received_at, context.received_at)
-    revision = max(item.revision, context.revision if context else 0)
+    # The release before this one sent no revision; it is a time, so this is near it.
+    revision = max(item.revision or received_at, context.revision if context else 0)
     due = received_at + quiet.judged
     grown = Context(
         item.chatbot_id, item.conversation_id, revision, position, received_at, False, due,

@@ -5,9 +5,9 @@ changed price changes no record.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 DAY_SECONDS = 86_400
 MILLION = 1_000_000
@@ -57,6 +57,10 @@ class DailyLimits(Struct, frozen=True):
         )
 
 
+Tokens = Annotated[int, Meta(ge=0, le=2**62)]
+"""Counted up, and must still fit into 64 bits then."""
+
+
 class Tally(Struct, frozen=True, array_like=True):
     """What one worker has spent on one chatbot in one day so far: it only grows.
 
@@ -65,9 +69,9 @@ class Tally(Struct, frozen=True, array_like=True):
 
     worker: str
     chatbot_id: bytes
-    day: int
-    prompt_tokens: int
-    completion_tokens: int
+    day: Annotated[int, Meta(ge=0)]
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
 
     @property
     def usage(self) -> Usage:

@@ -87,16 +87,9 @@ def test_messages_in_any_order_are_remembered_as_the_model_does(items: list[list
         assert context.said == list(model.newest(model.said))
 
 
-class Cut(NamedTuple):
-    """Messages of a conversation in the order of the log, as items, with repeats of earlier ones."""
-
-    positions: list[int]
-    items: list[list[int]]
-
-
 @st.composite
-def cut_items(draw: DrawFn) -> Cut:
-    """Return items as a log brings them: each may be followed by a replay from any earlier on."""
+def logs(draw: DrawFn) -> list[list[int]]:
+    """Return items as a log brings them, each perhaps followed by a replay from an earlier one."""
     ordered = sorted(draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True)))
     ends = sorted({*draw(st.lists(st.integers(1, len(ordered)), max_size=8)), len(ordered)})
     starts = [0, *ends[:-1]]
@@ -106,14 +99,14 @@ def cut_items(draw: DrawFn) -> Cut:
         items.append(each)
         for again in draw(st.lists(st.integers(0, at), max_size=2)):
             items += whole[again : at + 1]
-    return Cut(ordered, items)
+    return items
 
 
-@given(cut_items())
-def test_a_log_with_replays_leaves_the_newest_dozen_of_all_messages(log: Cut) -> None:
+@given(logs())
+def test_a_log_with_replays_leaves_the_newest_dozen_of_all_messages(log: list[list[int]]) -> None:
     ever: dict[int, Said] = {}
     context = None
-    for offset, taken in enumerate(log.items):
+    for offset, taken in enumerate(log):
         new = [message(position, received_at=position) for position in taken]
         is_replay = taken[-1] in ever
         ever |= {each.position: remembered(each) for each in new}
@@ -167,9 +160,7 @@ class Live:
             self.ends.append(len(self.changelog))
 
     def _process(self, gulp: list[Step]) -> None:
-        before = {
-            each: decode_context(self.table.get(context_key(each))) for each in CONVERSATIONS
-        }
+        before = {each: decode_context(self.table.get(context_key(each))) for each in CONVERSATIONS}
         after = dict(before)
         for conversation_id, kind in gulp:
             known = after[conversation_id]
@@ -268,7 +259,9 @@ def test_a_changelog_that_ends_anywhere_has_each_context_due_once_and_none_is_mi
 
 @given(
     gulps,
-    st.lists(st.tuples(cuts, cuts, cuts, st.sampled_from(["zombie", "zombie", "compact", "expire"]))),
+    st.lists(
+        st.tuples(cuts, cuts, cuts, st.sampled_from(["zombie", "zombie", "compact", "expire"]))
+    ),
 )
 def test_late_writes_of_a_zombie_hide_no_context_and_bring_back_none_but_forgotten_ones(
     happens: list[list[Step]], events: list[tuple[float, float, float, str]]

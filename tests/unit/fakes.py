@@ -1,14 +1,19 @@
-"""A producer without a broker: what is sent waits until the test has it acknowledged."""
+"""A producer without a broker: what is sent waits until the test has it acknowledged.
+
+And an analyzer that says what the test wants it to.
+"""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from analysis.protocol import Finding, Subject
 from schemas import sizes
+from schemas.analysis import KINDS, Kind
 from schemas.chatbots import ChatbotSettings
 
 LONG_SECONDS = 600.0
@@ -74,6 +79,11 @@ class FakeProducer:
             raise self.failing
         readable = {name: text.decode() for name, text in headers or []}
         return self._take(topic, partition, value, readable, [(key or b"", value)])
+
+    async def send_and_wait(
+        self, topic: str, value: bytes, *, partition: int, key: bytes
+    ) -> Acknowledgement:
+        return await (await self.send(topic, value, partition=partition, key=key))
 
     def create_batch(self) -> Any:
         return BatchBuilder(self._batch_bytes, 0)
@@ -144,6 +154,82 @@ class Failures:
         if failing.done():
             raise failing.result()
         failing.cancel()
+
+
+_FINDINGS = {
+    "sentiment": Finding("sentiment", "neutral", score=0.0),
+    "intent": Finding("intent", "none"),
+    "behaviour": Finding("behaviour", "helpful"),
+    "resolution": Finding("resolution", "fully"),
+}
+
+
+def finding(kind: Kind) -> Finding:
+    """Return a sound finding of a kind, whatever the vocabulary."""
+    return _FINDINGS.get(kind, Finding(kind))
+
+
+class FakeAnalyzer:
+    """Answers each subject soundly, and some as the test wants.
+
+    A conversation as a whole goes by the content of its newest message.
+
+    Attributes:
+        asked: the contents of each batch that it was asked about.
+        subjects: those of all batches, one after the other.
+        answers: by content: the answer, or what is raised where it is one of ArithmeticError's.
+        raising: raised by as many calls, the first ones.
+        going_on: where set, each call waits until the test lets it go on.
+        under_way: how many calls there are now.
+        closed: how often it was closed.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kinds: frozenset[Kind] = frozenset(KINDS),
+        paid: bool = False,
+        batch_size: int = 10,
+        answers: Mapping[str, Any] | None = None,
+        raising: Sequence[Exception] = (),
+    ) -> None:
+        self.name, self.version = name, "1"
+        self.kinds, self.paid, self.batch_size = kinds, paid, batch_size
+        self.answers = dict(answers or {})
+        self.raising = list(raising)
+        self.asked: list[list[str]] = []
+        self.subjects: list[Subject] = []
+        self.going_on: asyncio.Semaphore | None = None
+        self.under_way = 0
+        self.closed = 0
+
+    async def analyze(self, subjects: Sequence[Subject]) -> list[Any]:
+        contents = [(each.message or each.before[-1]).content for each in subjects]
+        self.asked.append(contents)
+        self.subjects += subjects
+        if self.going_on is not None:
+            self.under_way += 1
+            try:
+                await self.going_on.acquire()
+            finally:
+                self.under_way -= 1
+        if self.raising:
+            raise self.raising.pop(0)
+        return [self._answer(*each) for each in zip(subjects, contents, strict=True)]
+
+    def _answer(self, subject: Subject, content: str) -> Any:
+        if content not in self.answers:
+            wanted = subject.kinds & self.kinds
+            return tuple(finding(kind) for kind in KINDS if kind in wanted)
+        answer = self.answers[content]
+        if isinstance(answer, ArithmeticError):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        self.closed += 1
 
 
 class FatalError(KafkaError):  # type: ignore[misc]

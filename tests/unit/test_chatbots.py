@@ -1,6 +1,5 @@
 """A chatbot's settings: what can be set, what is refused, and what the command line shows."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -184,7 +183,7 @@ class Commands:
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     registry = Registry()
     registry.apply(*entry(chatbot()))
 
@@ -198,7 +197,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
     monkeypatch.setattr(cli, "connection", lambda: Connection("nowhere"))
     monkeypatch.setattr(chatbots, "edit_registry", edit)
     monkeypatch.setattr(openbat.kafka, "read_registry", read)
-    yield Commands(registry)
+    return Commands(registry)
 
 
 def test_settings_are_set_and_shown(commands: Commands) -> None:

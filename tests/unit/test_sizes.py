@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
-
 from msgspec.structs import replace
 
 from analysis.offline import OfflineAnalyzer

@@ -275,6 +275,67 @@ async def test_lanes_drain_while_a_partition_gets_its_first_record(
     await draining
 
 
+async def test_a_nudge_has_an_idle_lane_processed_without_a_record(processing: Processing) -> None:
+    made = Lanes(processing, Failures())
+    made.nudge(0)
+    assert await processing.gulps.get() == (0, [])
+    await made.put(1, received(7))
+    assert await processing.gulps.get() == (1, [7])
+    for _ in range(2):
+        processing.going_on.release()
+    await made.drained()
+
+
+async def test_a_nudge_is_nothing_where_something_is_queued(processing: Processing) -> None:
+    made = Lanes(processing, Failures())
+    await made.put(0, received(0))
+    assert await processing.gulps.get() == (0, [0])
+    await made.put(0, received(1))
+    for _ in range(3):
+        made.nudge(0)
+    assert made.waiting == 1
+    processing.going_on.release()
+    assert await processing.gulps.get() == (0, [1])
+    for _ in range(3):
+        made.nudge(0)
+    for _ in range(2):
+        processing.going_on.release()
+    assert await processing.gulps.get() == (0, [])
+    await made.drained()
+    assert processing.gulps.empty()
+
+
+async def test_records_go_with_the_nudge_that_they_found_queued(processing: Processing) -> None:
+    made = Lanes(processing, Failures())
+    await made.put(0, received(0))
+    await processing.gulps.get()
+    made.nudge(0)
+    await made.put(0, received(1))
+    await made.put(0, received(2))
+    for _ in range(2):
+        processing.going_on.release()
+    assert await processing.gulps.get() == (0, [1, 2])
+    await made.drained()
+    assert processing.gulps.empty()
+
+
+async def test_what_waits_is_what_no_gulp_has_taken(processing: Processing) -> None:
+    made = Lanes(processing, Failures())
+    assert made.waiting == 0
+    for partition in (0, 1):
+        await made.put(partition, received(0))
+        await processing.gulps.get()
+    assert made.waiting == 0
+    for partition, count in ((0, 2), (1, 3)):
+        for offset in range(count):
+            await made.put(partition, received(offset))
+    assert made.waiting == 5
+    for _ in range(4):
+        processing.going_on.release()
+    await made.drained()
+    assert made.waiting == 0
+
+
 def test_records_that_follow_each_other_are_welcome_wherever_they_begin() -> None:
     continuity = Continuity("topic")
     for offset in (7, 8, 9):
