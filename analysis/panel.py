@@ -18,6 +18,7 @@ from analysis.protocol import (
     Subject,
     SubjectError,
     UnavailableError,
+    family,
 )
 from schemas.analysis import (
     BEHAVIOURS,
@@ -46,7 +47,7 @@ class Asked(Struct, frozen=True):
 
     Attributes:
         subject: what is to be judged.
-        analyzers: names of those that are asked; empty for all.
+        analyzers: names or families of those that are asked; empty for all.
         known: those whose findings are there already.
 
     """
@@ -227,8 +228,7 @@ def _wait_seconds(number: int, asked_for_seconds: float) -> float:
 
 
 def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
-    # `llm` will do for `llm:model`.
-    if asked.analyzers and asked.analyzers.isdisjoint({analyzer.name, analyzer.name.split(":")[0]}):
+    if asked.analyzers and asked.analyzers.isdisjoint({analyzer.name, family(analyzer.name)}):
         return False
     if (analyzer.name, analyzer.version) in asked.known:
         return False

@@ -14,6 +14,11 @@ from schemas.capture import Role
 ENTRY_POINTS = "openbat.analyzers"
 
 
+def family(name: str) -> str:
+    """Return what stands before the colon of an analyzer's name: `llm` of `llm:model`."""
+    return name.partition(":")[0]
+
+
 class Turn(Struct, frozen=True, array_like=True, gc=False):
     """A message as analyzers see it. `id` is the message's, `sent_at` microseconds since 1970."""
 

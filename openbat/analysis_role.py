@@ -48,18 +48,26 @@ def run_analysis(settings: Settings) -> None:
 
 
 def llm_config(settings: Settings) -> LlmConfig | None:
-    """Return the endpoint that the settings name, None where they name none."""
+    """Return the endpoint that the settings name, None where they name none.
+
+    Raises:
+        SettingsError: the URL holds a password.
+
+    """
     if settings.llm_url is None or settings.llm_model is None:
         return None
-    return LlmConfig(
-        url=settings.llm_url,
-        model=settings.llm_model,
-        api_key=settings.llm_api_key or "",
-        concurrency=settings.llm_concurrency,
-        timeout_seconds=settings.llm_timeout_seconds,
-        isolate=settings.llm_isolate,
-        prices=Prices(settings.llm_prompt_price, settings.llm_completion_price),
-    )
+    try:
+        return LlmConfig(
+            url=settings.llm_url,
+            model=settings.llm_model,
+            api_key=settings.llm_api_key or "",
+            concurrency=settings.llm_concurrency,
+            timeout_seconds=settings.llm_timeout_seconds,
+            isolate=settings.llm_isolate,
+            prices=Prices(settings.llm_prompt_price, settings.llm_completion_price),
+        )
+    except ValueError as error:
+        raise SettingsError(f"OPENBAT_LLM_URL: {error}") from None
 
 
 async def _analysis(parts: Parts) -> None:

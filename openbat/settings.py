@@ -221,6 +221,9 @@ class Settings(Struct, frozen=True):
     def __repr__(self) -> str:
         return "Settings(...)"  # a URL among them may hold a password
 
+    def __rich_repr__(self) -> tuple[()]:
+        return ()  # rich would look into the fields
+
 
 UNSECURED = (
     "kafka_security_protocol",

@@ -69,7 +69,8 @@ TOPICS = (
     Topic(ANALYSIS_LATER, None, _deleted_after(7 * _DAY)),
     Topic(CONTEXTS_CHANGELOG, None, _COMPACTED),
     Topic(ANALYSES, None, _deleted_after(7 * _DAY)),
-    Topic(SPENDING, 1, _COMPACTED),
+    # A day's keys are its own: they must go with it.
+    Topic(SPENDING, 1, {**_deleted_after(7 * _DAY), "cleanup.policy": "compact,delete"}),
     Topic(REPLIES, REPLY_PARTITIONS, _deleted_after(_HOUR)),
     Topic(CHATBOTS, 1, _COMPACTED),
     Topic(

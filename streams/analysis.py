@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
 
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
@@ -242,7 +241,7 @@ class AnalysisAgent:
         questions = gulp.questions
         asked, results = self._recall(partition, questions)
         failed: defaultdict[int, list[tuple[Analyzer, SubjectError]]] = defaultdict(list)
-        async with aclosing(self._panel.judge(asked)) as judging:
+        async with contextlib.aclosing(self._panel.judge(asked)) as judging:
             async for answers in judging:
                 await self._keep(partition, questions, answers)
                 for number, analyzer, answer in answers:

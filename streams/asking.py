@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from analysis.protocol import Analyzer, Finding, Subject, Turn, Vocabulary
+from analysis.protocol import Analyzer, Finding, Subject, Turn, Vocabulary, family
 from schemas.analyses import Analysis
 from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS, Kind
 from schemas.chatbots import ChatbotSettings
@@ -76,9 +76,12 @@ class Question(Struct, frozen=True):
         ]
 
     def alone(self, *analyzers: Analyzer) -> AnalysisItem:
-        """Return an item that asks these analyzers about it again, and no other."""
+        """Return an item that asks these analyzers about it again, and no other.
+
+        It names their families: another model may be there by then.
+        """
         messages = msgspec.Raw(encode([self.message])) if self.message else NO_MESSAGES
-        names = [analyzer.name for analyzer in analyzers]
+        names = [family(analyzer.name) for analyzer in analyzers]
         return replace(self.item, messages=messages, said=list(self.said), analyzers=names)
 
 

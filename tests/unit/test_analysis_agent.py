@@ -238,8 +238,9 @@ async def test_analyzers_are_told_what_was_said_before_and_the_chatbots_words(
     assert [each.chatbot_id for each in analyzer.subjects[2:]] == [CHATBOT, OTHER_CHATBOT]
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
 async def test_a_record_is_acked_only_when_all_that_it_led_to_is_acknowledged(
-    tmp_path: Path,
+    tmp_path: Path, is_reversed: bool
 ) -> None:
     worker = Worker(tmp_path, FakeAnalyzer("a"), acknowledging=False)
     many = item(*map(message, range(MESSAGES_AT_ONCE + 1)), conversation=THIRD,
@@ -248,7 +249,7 @@ async def test_a_record_is_acked_only_when_all_that_it_led_to_is_acknowledged(
     assert {each.topic for each in sent} == {
         topics.ANALYSES, topics.ANALYSIS_LATER, topics.DEAD_LETTERS, topics.CONTEXTS_CHANGELOG,
     }  # fmt: skip
-    for each in sent:
+    for each in reversed(sent) if is_reversed else sent:
         await settled()
         assert worker.acked == []
         assert worker.kept() == {}
@@ -427,6 +428,17 @@ async def test_time_is_that_of_records_and_only_without_any_the_clocks(tmp_path:
     await worker.close()
 
 
+async def test_a_record_from_the_future_makes_no_conversation_quiet(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, FakeAnalyzer("a"))
+    worker.clock = 55
+    await worker.take(0, record(item(message(1))))
+    await worker.settle()
+    future = message(2, received_at=10**9)
+    sent = await worker.take(1, record(item(future, conversation=SECOND)))
+    await worker.close()
+    assert {each.message_id for each in results(sent)} == {"m2"}
+
+
 async def test_a_conversation_is_not_judged_twice_while_that_is_on_its_way(tmp_path: Path) -> None:
     analyzer = FakeAnalyzer("a")
     worker = Worker(tmp_path, analyzer)
@@ -567,6 +579,16 @@ async def test_a_judgement_that_was_paid_for_is_not_paid_for_again(tmp_path: Pat
     await after.close()
     assert (result.kind, result.label, result.revision) == ("resolution", "partially", 1)
     assert paid.asked == [["bye"]]
+
+
+async def test_what_was_found_and_can_not_be_read_is_asked_again(tmp_path: Path) -> None:
+    paid = FakeAnalyzer("paid", paid=True)
+    key = found_key(FIRST, 1, "paid", "1", whole=False)
+    worker = Worker(tmp_path, paid, changelog=[(key, b"\xff of another release")])
+    sent = await worker.take(0, record(item(message(1))))
+    await worker.close()
+    assert len(paid.subjects) == 1
+    assert len(results(sent)) == 4
 
 
 async def test_another_version_of_a_paid_analyzer_is_asked(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def test_a_message_that_comes_with_an_earlier_time_puts_nothing_forward() -> Non
     assert (grown.received_at, grown.due, grown.revision) == (50, 60, 77)
 
 
+def test_an_item_of_the_release_before_has_a_revision_too() -> None:
+    taken = take_in(None, replace(ITEM, revision=0), [message(1)], 0, 0, QUIET)
+    assert taken.context.revision == taken.context.received_at == 50
+
+
 def test_long_messages_are_cut_and_only_a_dozen_are_remembered() -> None:
     new = [message(position, "ü" * 2_000) for position in range(1, 31)]
     grown = take_in(None, ITEM, new, 0, 0, QUIET)
