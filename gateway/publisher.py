@@ -219,6 +219,7 @@ class Publisher(Generic[E]):
         record = captures_codec.encode(
             CapturesRecord(self._generation, self._reply_partition, batch.frames)
         )
+        self._pace.sent(len(batch.frames), self._loop.time())
         lane = self._lanes[partition]
         producer = None
         try:

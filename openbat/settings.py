@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from limits import parse
@@ -221,8 +221,8 @@ class Settings(Struct, frozen=True):
     def __repr__(self) -> str:
         return "Settings(...)"  # a URL among them may hold a password
 
-    def __rich_repr__(self) -> tuple[()]:
-        return ()  # rich would look into the fields
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # rich would look into the fields
 
 
 UNSECURED = (

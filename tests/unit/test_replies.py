@@ -216,3 +216,17 @@ def test_replies_are_let_collect_only_where_captures_are() -> None:
     for _ in range(100):
         pace.replied(1.0)
     assert pace.reading_seconds == pytest.approx(SHARE * 0.019)
+
+
+def test_the_linger_follows_the_rate_before_the_worker_lags() -> None:
+    pace = Pace(0.001, 0.02)
+    found = []
+    for second, per_second in enumerate((0, 600, 1_500, 5_000, 1_125, 0)):
+        for quarter in range(4):
+            pace.sent(per_second // 4, second + quarter / 4 + 0.25)
+        found.append(round(pace.linger_seconds, 4))
+    assert found == [0.001, 0.001, 0.01, 0.01, 0.005, 0.001]
+    for _ in range(100):
+        pace.replied(0.06)
+    assert pace.linger_seconds == pytest.approx(0.015, rel=1e-3)
+    assert Pace(0.001, 0.005).linger_seconds == 0.001
