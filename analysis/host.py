@@ -7,6 +7,10 @@ from msgspec import Struct
 
 from analysis.llm import Budget, LlmConfig
 from analysis.protocol import ENTRY_POINTS, Analyzer
+from schemas.analysis import KINDS
+
+MAX_NAME_CHARACTERS = 64
+"""Of an analyzer's name, and of its version."""
 
 
 class AnalyzerSetupError(Exception):
@@ -47,8 +51,22 @@ def make(names: Sequence[str], host: Host) -> list[Analyzer]:
                 f"it, with an entry point of the group {ENTRY_POINTS}"
             )
         factory: Factory = found[name].load()
-        analyzers.append(factory(host))
+        analyzers.append(_usable(name, factory(host)))
     return analyzers
+
+
+def _usable(name: str, analyzer: Analyzer) -> Analyzer:
+    """Return it, where results under its name and version can be written."""
+    if not all(0 < len(text) <= MAX_NAME_CHARACTERS for text in (analyzer.name, analyzer.version)):
+        raise AnalyzerSetupError(
+            f"analyzer {name!r}: expected a name and a version of 1 to {MAX_NAME_CHARACTERS} "
+            "characters"
+        )
+    if analyzer.batch_size < 1 or not analyzer.kinds or not analyzer.kinds <= set(KINDS):
+        raise AnalyzerSetupError(
+            f"analyzer {name!r}: expected a batch_size from 1 on, and kinds of {', '.join(KINDS)}"
+        )
+    return analyzer
 
 
 def offline(_: Host) -> Analyzer:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from typing import Literal, NamedTuple
 
@@ -34,7 +34,9 @@ from schemas.dead_letters import detail_of
 log = structlog.get_logger()
 
 LONGEST_WAIT_SECONDS = 30.0
-PAID_AT_ONCE = 8
+HURRIED_SECONDS = 1.0
+"""How long what is asked already may still take in a hurry."""
+PAID_AT_ONCE = 32
 """Batches of a paid analyzer that one caller has under way; the analyzer has a limit of its own."""
 
 Outcome = Literal["analysed", "failed", "over_budget", "fallback"]
@@ -95,19 +97,27 @@ class Panel:
     def hurries(self) -> bool:
         return self._hurry.is_set()
 
-    async def judge(self, asked: Sequence[Asked]) -> AsyncGenerator[list[Answered]]:
+    def has_any(self, names: Collection[str]) -> bool:
+        """Whether one of these names or families is an analyzer of this panel."""
+        return any(_is_named(analyzer, names) for analyzer in self.analyzers)
+
+    async def judge(
+        self, asked: Sequence[Asked], patience_seconds: float
+    ) -> AsyncGenerator[list[Answered]]:
         """Yield answers, a batch of one analyzer's at a time.
 
-        Waits for as long as an analyzer is away and nobody takes its place, unless it is told to
-        hurry. Subjects over budget have no answer then.
+        Waits so long for an analyzer that is away, where nobody takes its place; what is not
+        answered then, or when it is told to hurry, is put off. Subjects over budget have no answer.
         """
+        loop = asyncio.get_running_loop()
         for analyzer in self.analyzers:
             wanted = [index for index, each in enumerate(asked) if _is_for(analyzer, each)]
             batches = (
                 wanted[start : start + analyzer.batch_size]
                 for start in range(0, len(wanted), analyzer.batch_size)
             )
-            async with aclosing(self._ask_all(analyzer, asked, batches)) as answers:
+            until = loop.time() + patience_seconds
+            async with aclosing(self._ask_all(analyzer, asked, batches, until)) as answers:
                 async for answered in answers:
                     yield answered
 
@@ -117,9 +127,14 @@ class Panel:
             await analyzer.close()
 
     async def _ask_all(
-        self, analyzer: Analyzer, asked: Sequence[Asked], batches: Iterator[list[int]]
+        self,
+        analyzer: Analyzer,
+        asked: Sequence[Asked],
+        batches: Iterator[list[int]],
+        until: float,
     ) -> AsyncGenerator[list[Answered]]:
         """Ask about batches, of a paid analyzer several at once: it waits for others then."""
+        loop = asyncio.get_running_loop()
         under_way: dict[asyncio.Task[_Attempt], list[int]] = {}
         at_once = PAID_AT_ONCE if analyzer.paid else 1
         hurry = asyncio.create_task(self._hurry.wait())
@@ -135,12 +150,23 @@ class Panel:
                 for task in under_way.keys() & done:
                     del under_way[task]
                     answered, left, number, wait_seconds = task.result()
-                    if left:
+                    if left and loop.time() + wait_seconds > until:
+                        answered += _put_off(analyzer, left)
+                        # The others would be told the same.
+                        answered += _put_off(analyzer, *batches)
+                    elif left:
                         again = self._ask(analyzer, asked, left, number, wait_seconds)
                         under_way[asyncio.create_task(again)] = left
                     yield answered
-            for batch in [*under_way.values(), *batches]:
-                yield [Answered(index, analyzer, None) for index in batch]
+            # What is paid for already may be about to come.
+            if under_way:
+                await asyncio.wait(under_way, timeout=HURRIED_SECONDS)
+            for task, batch in under_way.items():
+                if task.done():
+                    yield task.result().answered + _put_off(analyzer, task.result().left)
+                else:
+                    yield _put_off(analyzer, batch)
+            yield _put_off(analyzer, *batches)
         finally:
             unfinished = (*under_way, hurry)
             for each in unfinished:
@@ -209,6 +235,10 @@ class Panel:
         return answers
 
 
+def _put_off(analyzer: Analyzer, *batches: list[int]) -> list[Answered]:
+    return [Answered(index, analyzer, None) for batch in batches for index in batch]
+
+
 _findings = msgspec.msgpack.Decoder(tuple[Finding, ...])
 
 
@@ -227,8 +257,12 @@ def _wait_seconds(number: int, asked_for_seconds: float) -> float:
     return max(backoff, min(asked_for_seconds, LONGEST_WAIT_SECONDS))
 
 
+def _is_named(analyzer: Analyzer, names: Collection[str]) -> bool:
+    return analyzer.name in names or family(analyzer.name) in names
+
+
 def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
-    if asked.analyzers and asked.analyzers.isdisjoint({analyzer.name, family(analyzer.name)}):
+    if asked.analyzers and not _is_named(analyzer, asked.analyzers):
         return False
     if (analyzer.name, analyzer.version) in asked.known:
         return False
@@ -269,6 +303,7 @@ def _is_sound(finding: Finding, subject: Subject) -> bool:
             and all(0 < len(topic) <= MAX_LABEL_CHARACTERS for topic in finding.labels)
             if finding.kind == "topics"
             else set(finding.labels) <= set(words.flags)
+            and len(set(finding.labels)) == len(finding.labels)
         )
     allowed: tuple[str, ...] = {
         "sentiment": SENTIMENTS,

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from analysis import host
 from analysis.llm import DailyBudget, DailyLimits, LlmConfig, Prices, Spending, Tally
@@ -103,7 +104,12 @@ async def _analysis(parts: Parts) -> None:
         Quiet(int(settings.quiet_seconds * MICROSECONDS), int(FORGOTTEN_SECONDS * MICROSECONDS)),
         lambda: time.time_ns() // 1000,
     )
-    fresh = Lanes(agent.process, exit_now)
+    fresh = Lanes(agent.process, exit_now, PartitionFlow(app, topics.ANALYSIS))
+    nudger = Nudger(app, fresh)
+
+    async def put_fresh(partition: int, record: Received) -> None:
+        nudger.took(partition, record.offset)
+        await fresh.put(partition, record)
 
     async def process_later(partition: int, records: list[Received]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -112,10 +118,9 @@ async def _analysis(parts: Parts) -> None:
                     await asyncio.sleep(0.01)
         await agent.process_later(partition, records)
 
-    later = Lanes(process_later, exit_now)
-    add_agent(app, topics.ANALYSIS, fresh.put)
+    later = Lanes(process_later, exit_now, PartitionFlow(app, topics.ANALYSIS_LATER))
+    add_agent(app, topics.ANALYSIS, put_fresh)
     add_agent(app, topics.ANALYSIS_LATER, later.put)
-    nudger = Nudger(app, fresh)
     app.add_future(_or_exit(nudger.run()))
 
     async def settled() -> None:
@@ -125,9 +130,11 @@ async def _analysis(parts: Parts) -> None:
         await windows.drained()
 
     async def drained() -> None:
+        nudger.start_over()
         panel.hurry()
         await settled()
         await windows.close()
+        await panel.close()
 
     app.settled, app.drained = settled, drained
     app.on_giving_up.append(panel.hurry)
@@ -150,28 +157,53 @@ class Chatbots:
         return DailyLimits(settings.tokens_per_day, settings.cost_per_day)
 
 
+class PartitionFlow:
+    """Stops and goes on fetching from a topic's partition, as Faust does where a buffer is full."""
+
+    def __init__(self, app: WorkerApp, topic: str) -> None:
+        self._app = app
+        self._topic = topic
+
+    def stop(self, partition: int) -> None:
+        self._app.consumer.on_buffer_full(TP(self._topic, partition))
+
+    def go_on(self, partition: int) -> None:
+        self._app.consumer.on_buffer_drop(TP(self._topic, partition))
+
+
 class Nudger:
-    """Has partitions looked at where no record comes, as long as this worker owns them."""
+    """Has partitions looked at where no record comes, as long as this worker owns them.
+
+    Only where all that there is was read: a backlog is no silence.
+    """
 
     def __init__(self, app: WorkerApp, lanes: Lanes) -> None:
         self._app = app
         self._lanes = lanes
-        self._partitions: set[int] = set()
+        self._next: dict[int, int] = {}
         app.on_seek.append(self._start)
 
     def _start(self, positions: Positions) -> None:
-        self._partitions = {tp.partition for tp in positions if tp.topic == topics.ANALYSIS}
+        self._next = {
+            tp.partition: offset for tp, offset in positions.items() if tp.topic == topics.ANALYSIS
+        }
 
     def start_over(self) -> None:
-        self._partitions = set()
+        self._next = {}
+
+    def took(self, partition: int, offset: int) -> None:
+        """Take in that a record was read."""
+        self._next[partition] = offset + 1
 
     async def run(self) -> None:
         """Nudge for ever."""
         while True:
             await asyncio.sleep(NUDGE_SECONDS)
             if self._app.tables.actives_ready:
-                for partition in self._partitions:
-                    self._lanes.nudge(partition)
+                for partition, offset in self._next.items():
+                    end = self._app.consumer.highwater(TP(topics.ANALYSIS, partition))
+                    if end is not None and offset >= end:
+                        self._lanes.nudge(partition)
 
 
 def _panel(parts: Parts, chatbots: Chatbots, spent: Spending) -> Panel:

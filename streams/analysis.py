@@ -53,6 +53,8 @@ MESSAGES_AT_ONCE = 200
 """Of one chatbot in one gulp; more are put off, so that they keep no other chatbot waiting."""
 DUE_AT_ONCE = 200
 """Conversations that one gulp judges, or forgets, at most."""
+PATIENCE_SECONDS = 30.0
+"""How long what was put off waits for an analyzer that is away; it is put off again then."""
 FOUND_AT_ONCE = 10_000
 RESULTS_PER_PART = 250
 """More are split: a hundred flags and a reason may come with each."""
@@ -74,6 +76,7 @@ class _Gulp:
         self.before = dict[bytes, Context | None]()
         self.local: Local = {}
         self.changelog: list[ChangelogEntry] = []
+        self.swept = False
 
 
 class AnalysisAgent:
@@ -134,21 +137,23 @@ class AnalysisAgent:
                 gulp.contexts[item.conversation_id] = taken.context
                 clock = max(clock, taken.context.received_at)
             counts[item.chatbot_id] += len(new)
-            if counts[item.chatbot_id] <= MESSAGES_AT_ONCE:
+            if counts[item.chatbot_id] <= MESSAGES_AT_ONCE and not self._panel.hurries:
                 gulp.questions += self._questions(item, new, taken.before, source)
             elif item.said is None:
                 gulp.put_off.append(replace(item, said=known.said if known else []))
             else:
                 gulp.put_off.append(item)
-        # No record from the future makes conversations quiet before their time.
-        self._sweep(partition, min(clock, self._now()), gulp)
+        if not self._panel.hurries:
+            # No record from the future makes conversations quiet before their time.
+            self._sweep(partition, min(clock, self._now()), gulp)
         for conversation_id, after in gulp.contexts.items():
             before = gulp.before[conversation_id]
             if after is not before:
                 changed = changes(before, after)
                 gulp.local |= changed.local
                 gulp.changelog += changed.changelog
-        await self._answer(partition, records, gulp)
+        # What an analyzer that is away owes must not hold back what the others say.
+        await self._answer(partition, records, gulp, patience_seconds=0)
 
     async def process_later(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records that were put off, or are for a re-analysis.
@@ -159,9 +164,12 @@ class AnalysisAgent:
         """
         gulp = _Gulp()
         async for item, new, source in self._items(topics.ANALYSIS_LATER, partition, records, gulp):
+            if self._panel.hurries:
+                gulp.put_off.append(item)
+                continue
             before = take_in(None, item, new, source.offset, source.index, self._quiet).before
             gulp.questions += self._questions(item, new, before, source)
-        await self._answer(partition, records, gulp)
+        await self._answer(partition, records, gulp, patience_seconds=PATIENCE_SECONDS)
 
     async def _items(
         self, topic: str, partition: int, records: list[Received], gulp: _Gulp
@@ -218,10 +226,11 @@ class AnalysisAgent:
             if context is None or due_key(context) != key:
                 # Put off since by what is on its way into the store.
                 continue
-            self._forget_found(partition, conversation_id, gulp)
             if context.judged:
                 gulp.contexts[conversation_id] = None
+                self._forget_found(partition, conversation_id, gulp)
                 continue
+            gulp.swept = True
             gulp.contexts[conversation_id] = judged(context, self._quiet)
             item = AnalysisItem(
                 context.chatbot_id, conversation_id, NO_MESSAGES, context.revision, context.said
@@ -236,12 +245,15 @@ class AnalysisAgent:
         gulp.local.update(dict.fromkeys(key for key, _ in found))
         gulp.changelog += [(key, None) for key, _ in found]
 
-    async def _answer(self, partition: int, records: list[Received], gulp: _Gulp) -> None:
+    async def _answer(
+        self, partition: int, records: list[Received], gulp: _Gulp, patience_seconds: float
+    ) -> None:
         """Ask the panel, send what it says, and ack the records when all is acknowledged."""
         questions = gulp.questions
         asked, results = self._recall(partition, questions)
+        await self._dead_letter_unasked(gulp)
         failed: defaultdict[int, list[tuple[Analyzer, SubjectError]]] = defaultdict(list)
-        async with contextlib.aclosing(self._panel.judge(asked)) as judging:
+        async with contextlib.aclosing(self._panel.judge(asked, patience_seconds)) as judging:
             async for answers in judging:
                 await self._keep(partition, questions, answers)
                 for number, analyzer, answer in answers:
@@ -259,12 +271,24 @@ class AnalysisAgent:
             error = errors[0][1]
             await self._dead_letter(gulp, "failed_analysis", error, question.source, alone)
         gulp.written += await self._send(partition, results, gulp.put_off)
+        if gulp.swept:
+            # No record is read again for a conversation that counts as judged.
+            await asyncio.gather(*gulp.written)
 
         def done() -> None:
             for _, _, ack in records:
                 ack()
 
         await self._write(partition, gulp.local, gulp.changelog, gulp.written, done)
+
+    async def _dead_letter_unasked(self, gulp: _Gulp) -> None:
+        """Dead-letter what names analyzers of which none is here: nobody would be asked."""
+        for question in gulp.questions:
+            names = question.item.analyzers
+            if names and not self._panel.has_any(names):
+                detail = SubjectError(f"there is no analyzer {', '.join(names)} here")
+                alone = analysis_codec.encode([question.with_analyzers(names)])
+                await self._dead_letter(gulp, "failed_analysis", detail, question.source, alone)
 
     def _recall(
         self, partition: int, questions: list[Question]

@@ -80,8 +80,11 @@ class Question(Struct, frozen=True):
 
         It names their families: another model may be there by then.
         """
+        return self.with_analyzers([family(analyzer.name) for analyzer in analyzers])
+
+    def with_analyzers(self, names: list[str]) -> AnalysisItem:
+        """Return an item of this question alone, for analyzers of these names."""
         messages = msgspec.Raw(encode([self.message])) if self.message else NO_MESSAGES
-        names = [family(analyzer.name) for analyzer in analyzers]
         return replace(self.item, messages=messages, said=list(self.said), analyzers=names)
 
 

@@ -6,7 +6,7 @@ writes, with no linger when it is idle.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 MAX_RECORDS = 64
 MAX_BYTES = 1024 * 1024
@@ -20,22 +20,43 @@ class Received(NamedTuple):
     ack: Callable[[], Any]
 
 
+class Flow(Protocol):
+    """Stops and goes on fetching from a partition."""
+
+    def stop(self, partition: int) -> None: ...
+
+    def go_on(self, partition: int) -> None: ...
+
+
 class Lanes:
-    """Hands each partition's records to `process`, in order, as many at once as are there."""
+    """Hands each partition's records to `process`, in order, as many at once as are there.
+
+    Args:
+        process: called with a partition and its next records.
+        on_failure: called with what it raises.
+        flow: told of a lane that is full, where processing may take long: `put` blocks then only
+            where there is none, and what blocks it blocks every partition of every topic.
+
+    """
 
     def __init__(
         self,
         process: Callable[[int, list[Received]], Awaitable[None]],
         on_failure: Callable[[BaseException], None],
+        flow: Flow | None = None,
     ) -> None:
         self._process = process
+        self._flow = flow
         self._on_failure = on_failure
         self._queues: dict[int, asyncio.Queue[Received | None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def put(self, partition: int, record: Received) -> None:
-        """Queue a record; blocks while its partition's lane is full."""
-        await self._queue(partition).put(record)
+        """Queue a record; blocks while its partition's lane is full, unless the flow is stopped."""
+        queue = self._queue(partition)
+        await queue.put(record)
+        if self._flow is not None and queue.qsize() >= MAX_RECORDS:
+            self._flow.stop(partition)
 
     def nudge(self, partition: int) -> None:
         """Have `process` called without a record, where nothing is queued."""
@@ -56,7 +77,9 @@ class Lanes:
     def _queue(self, partition: int) -> asyncio.Queue[Received | None]:
         queue = self._queues.get(partition)
         if queue is None:
-            queue = self._queues[partition] = asyncio.Queue(MAX_RECORDS)
+            queue = self._queues[partition] = asyncio.Queue(
+                0 if self._flow is not None else MAX_RECORDS
+            )
             self._tasks.append(asyncio.create_task(self._run(partition, queue)))
         return queue
 
@@ -68,6 +91,8 @@ class Lanes:
                 while size < MAX_BYTES and not queue.empty():
                     taken.append(queue.get_nowait())
                     size += _size(taken[-1])
+                if self._flow is not None and queue.qsize() < MAX_RECORDS // 2:
+                    self._flow.go_on(partition)
                 await self._process(partition, [record for record in taken if record is not None])
                 for _ in taken:
                     queue.task_done()

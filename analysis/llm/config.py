@@ -37,7 +37,7 @@ class LlmConfig(Struct, frozen=True, kw_only=True):
     api_key: str = ""
     concurrency: int = 8
     timeout_seconds: float = 60.0
-    batch_size: int = 20
+    batch_size: int = 10
     subjects_per_call: int = 10
     isolate: bool = False
     prices: Prices = Prices()

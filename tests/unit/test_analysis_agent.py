@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 
+from analysis import panel
 from analysis.panel import Panel
-from analysis.protocol import Finding, SubjectError
+from analysis.protocol import Finding, SubjectError, UnavailableError
 from schemas import sizes, topics
 from schemas.analyses import Analysed, Analysis, analyses_codec
 from schemas.capture import Role
@@ -439,13 +440,22 @@ async def test_a_record_from_the_future_makes_no_conversation_quiet(tmp_path: Pa
     assert {each.message_id for each in results(sent)} == {"m2"}
 
 
-async def test_a_conversation_is_not_judged_twice_while_that_is_on_its_way(tmp_path: Path) -> None:
-    analyzer = FakeAnalyzer("a")
-    worker = Worker(tmp_path, analyzer)
+async def test_a_conversation_counts_as_judged_only_when_its_row_is_acknowledged(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(tmp_path, FakeAnalyzer("a"))
     await worker.take(0, record(item(message(1))))
     await worker.settle()
     worker.producer.acknowledging = False
-    assert len(results(await worker.take(1))) == 1
+    judging = asyncio.create_task(worker.agent.process(PARTITION, []))
+    await settled()
+    sent = worker.sent()
+    assert len(results(sent)) == 1
+    assert of(sent, topics.CONTEXTS_CHANGELOG) == []
+    sent[0].acknowledge(1)
+    await judging
+    assert len(of(worker.sent(), topics.CONTEXTS_CHANGELOG)) == 1
+    # Nor is it judged twice while that is on its way.
     assert await worker.take(1) == []
     await worker.windows.close()
 
@@ -485,7 +495,7 @@ async def test_a_conversation_that_was_judged_long_ago_is_forgotten(tmp_path: Pa
     for _ in range(2):
         await worker.take(1)
         await worker.settle()
-    assert worker.kept() == {CONTEXT: 1, DUE: 1, FOUND: 1}  # what was found of the whole
+    assert worker.kept() == {CONTEXT: 1, DUE: 1, FOUND: 3}  # what was found of the whole too
     worker.clock = 151
     await worker.take(1)
     await worker.close()
@@ -671,22 +681,54 @@ async def test_in_a_hurry_all_that_is_not_answered_is_put_off_and_acked(tmp_path
 
 
 async def test_a_conversation_that_is_put_off_is_judged_later_by_the_same_revision(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(panel, "HURRIED_SECONDS", 0.01)
     analyzer = FakeAnalyzer("a")
     worker = Worker(tmp_path, analyzer)
     await worker.take(0, record(item(message(1, "one"))))
     await worker.settle()
-    worker.panel.hurry()
     worker.clock = 100
-    sent = await worker.take(1)
+    analyzer.going_on = asyncio.Semaphore(0)
+    judging = asyncio.create_task(worker.take(1))
+    await settled()
+    worker.panel.hurry()
+    sent = await judging
     await worker.settle()
+    # In a hurry nothing new is begun.
+    assert await worker.take(1) == []
     worker.panel.go_on()
+    analyzer.going_on = asyncio.Semaphore(10)
     assert await worker.take(1) == []
     sent = await worker.take_later(0, *(each.value for each in of(sent, topics.ANALYSIS_LATER)))
     await worker.close()
     assert keys(sent) == [("", "resolution", "a", 1, 0)]
     assert [turn.content for turn in analyzer.subjects[-1].before] == ["one"]
+
+
+async def test_what_an_absent_analyzer_owes_holds_back_no_other(tmp_path: Path) -> None:
+    present = FakeAnalyzer("here")
+    absent = FakeAnalyzer("away:model", answers={"hi": UnavailableError("away", 5)})
+    worker = Worker(tmp_path, absent, present)
+    sent = await worker.take(0, record(item(message(1))))
+    await worker.close()
+    assert {each.analyzer for each in results(sent)} == {"here"}
+    (owed,) = put_off(sent)
+    assert owed.analyzers == ["away"]
+    assert worker.acked == [0]
+
+
+async def test_items_for_analyzers_that_are_not_here_are_dead_letters(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, FakeAnalyzer("here"))
+    sent = await worker.take_later(0, record(item(message(1), analyzers=["gone"], said=[])))
+    await worker.close()
+    (letter,) = of(sent, topics.DEAD_LETTERS)
+    assert letter.headers["reason"] == "failed_analysis"
+    assert "no analyzer gone" in letter.headers["detail"]
+    (again,) = analysis_codec.decode(letter.value)
+    assert again.analyzers == ["gone"]
+    assert results(sent) == []
+    assert worker.acked == [0]
 
 
 async def test_a_context_that_can_not_be_read_ends_the_worker(tmp_path: Path) -> None:

@@ -189,9 +189,7 @@ async def test_a_replay_answers_as_before_and_writes_no_entry(tmp_path: Path) ->
     assert replies(again) == replies(first)
     assert of(again, topics.CONVERSATIONS_CHANGELOG) == []
     (before,), (after,) = of(first, topics.ANALYSIS), of(again, topics.ANALYSIS)
-    (before_item,), (after_item,) = (
-        analysis_codec.decode(each.value) for each in (before, after)
-    )
+    (before_item,), (after_item,) = (analysis_codec.decode(each.value) for each in (before, after))
     assert before_item.messages == after_item.messages
     assert worker.acked == [0, 1, 0]
 

@@ -5,6 +5,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -97,7 +98,7 @@ async def test_an_analyzer_of_another_package_is_found(
         Asked(Subject(bytes(16), Turn("m", "user", content, 0), (), kinds, words))
         for content in ("HELLO", "hello")
     ]
-    answers = [each async for batch in Panel(made[:1], None, lambda *_: None).judge(asked)
+    answers = [each async for batch in Panel(made[:1], None, lambda *_: None).judge(asked, 60)
                for each in batch]  # fmt: skip
     assert [each.answer for each in answers] == [
         (Finding("flags", labels=("shouting",)),), (Finding("flags"),),
@@ -185,15 +186,24 @@ async def test_partitions_are_nudged_while_they_are_this_workers_and_recovered(
         for follow in app.on_seek:
             follow(sought)
 
+    ends: dict[TP, int] = {}
+    app.consumer = SimpleNamespace(highwater=ends.get)
     running = asyncio.create_task(nudger.run())
     own((topics.ANALYSIS, 1), (topics.ANALYSIS, 3), (topics.ANALYSIS_LATER, 2))
     app.tables.actives_ready = False
     assert await partitions() == set()
     app.tables.actives_ready = True
+    assert await partitions() == set()  # it is not known yet how much there is
+    ends |= {TP(topics.ANALYSIS, 1): 7, TP(topics.ANALYSIS, 3): 9}
+    assert await partitions() == {1}
+    nudger.took(3, 7)
+    assert await partitions() == {1}
+    nudger.took(3, 8)
     assert await partitions() == {1, 3}
     nudger.start_over()
     assert await partitions() == set()
     own((topics.ANALYSIS, 0))
+    ends[TP(topics.ANALYSIS, 0)] = 7
     assert await partitions() == {0}
     running.cancel()
     await lanes.drained()

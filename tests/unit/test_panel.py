@@ -48,8 +48,8 @@ class Judged:
         assert subjects >= 0
         self.counted[analyzer, outcome] += subjects
 
-    async def judge(self, wanted: Sequence[Asked]) -> list[Answered]:
-        async for answers in self.panel.judge(wanted):
+    async def judge(self, wanted: Sequence[Asked], patience_seconds: float = 60) -> list[Answered]:
+        async for answers in self.panel.judge(wanted, patience_seconds):
             self.answered += answers
         return self.answered
 
@@ -331,7 +331,7 @@ async def test_a_cancellation_leaves_no_task_behind(no_task_left: Callable[[], N
 async def test_who_stops_listening_leaves_no_task_behind(no_task_left: Callable[[], None]) -> None:
     analyzer = FakeAnalyzer("a", batch_size=1, paid=True)
     analyzer.going_on = asyncio.Semaphore(1)
-    judging = Judged(analyzer).panel.judge(asked("a", "b", "c"))
+    judging = Judged(analyzer).panel.judge(asked("a", "b", "c"), 60)
     assert len(await anext(judging)) == 1
     await judging.aclose()
     no_task_left()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -371,3 +372,31 @@ def test_after_a_rebalance_records_are_expected_from_where_reading_goes_on() -> 
     continuity.check(0, 5)
     continuity.start(0, 50)
     continuity.check(0, 50)
+
+
+async def test_a_full_lane_stops_its_partitions_flow_and_blocks_nobody() -> None:
+    flow: list[tuple[str, int]] = []
+    going_on, processed = asyncio.Event(), list[int]()
+
+    async def process(_: int, records: list[Received]) -> None:
+        await going_on.wait()
+        processed.extend(record.offset for record in records)
+
+    made = Lanes(
+        process,
+        Failures(),
+        SimpleNamespace(
+            stop=lambda partition: flow.append(("stop", partition)),
+            go_on=lambda partition: flow.append(("go on", partition)),
+        ),
+    )
+    offsets = range(2 * lanes.MAX_RECORDS)
+    async with asyncio.timeout(5):
+        for offset in offsets:
+            await made.put(3, Received(offset, b"", lambda: None))
+    assert set(flow) == {("stop", 3)}
+    assert made.waiting >= lanes.MAX_RECORDS
+    going_on.set()
+    await made.drained()
+    assert processed == list(offsets)
+    assert flow[-1] == ("go on", 3)
