@@ -34,6 +34,12 @@ CLICKHOUSE = tuple(
     for step in ("message_rows", "conversation_rows", "ack", "commit")
     for at in _AROUND
 )
+ANALYSIS = (
+    *(f"analysis.{output}.{at}" for output in ("changelog", "analyses", "analysis-later")
+      for at in _SENT),
+    *(f"analysis.{step}.{at}" for step in ("store", "ack", "commit") for at in _AROUND),
+)  # fmt: skip
+"""Of the analysis worker, whose results answer nobody: it has a campaign of its own."""
 REBALANCE = tuple(f"conversations.assigned.{at}" for at in _AROUND)
 RECOVERY = tuple(f"conversations.recovery.{at}" for at in _AROUND)
 MOMENTS = (*GATEWAY, *CONVERSATIONS, *CLICKHOUSE, *REBALANCE, *RECOVERY)
@@ -53,7 +59,7 @@ def environment(directory: Path, sabotage: str = "") -> dict[str, str]:
 
 
 def arm(directory: Path, moment: str, action: Action = "kill") -> None:
-    assert moment in (*MOMENTS, *REPLAY), moment
+    assert moment in (*MOMENTS, *REPLAY, *ANALYSIS), moment
     (directory / moment).write_text(action)
 
 
@@ -133,7 +139,8 @@ class _Moments:
         original = getattr(owner, name)
 
         async def send(*args: Any, **kwargs: Any) -> Any:
-            step = args[topic_at].removeprefix("openbat-conversations-conversations-")
+            topic = args[topic_at]
+            step = "changelog" if topic.endswith("-changelog") else topic
 
             def done(future: asyncio.Future[Any]) -> None:
                 if future.exception() is None:
@@ -178,6 +185,17 @@ def _conversations(moments: _Moments) -> None:
         _ack_first()
 
 
+def _analysis(moments: _Moments) -> None:
+    from aiokafka import AIOKafkaProducer
+
+    from streams.store import TableStore
+
+    _worker(moments)
+    moments.sends(AIOKafkaProducer, "send", 1)
+    moments.sends(AIOKafkaProducer, "send_batch", 2)
+    moments.around(TableStore, "write", lambda *_: "store")
+
+
 def _clickhouse(moments: _Moments) -> None:
     from clickhouse_connect.driver.httpclient import HttpClient
 
@@ -205,4 +223,5 @@ _ROLES: dict[str, Callable[[_Moments], None]] = {
     "replay": _producing,
     "conversations": _conversations,
     "clickhouse": _clickhouse,
+    "analysis": _analysis,
 }
