@@ -5,7 +5,6 @@ It reads a log of its own, so that a moment is always reached; results are read 
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -145,7 +144,6 @@ def test_kills_at_each_durable_step_lose_no_result(given: Given) -> None:
             lambda: len(asyncio.run(results(given.connection))) >= len(wanted), SECONDS, "results"
         )
     assert asyncio.run(results(given.connection)) == wanted
-    # What was answered once is read from the changelog, but for what a kill overtook.
-    asked = Counter(given.endpoint.times_asked().values())
-    assert sum(asked[times] for times in asked if times > 2) == 0
-    assert asked[2] < sum(asked.values()) / 2
+    # What was answered is read from the changelog; only what a kill overtook is asked again.
+    asked = given.endpoint.times_asked()
+    assert asked.total() / len(asked) < 1.5
