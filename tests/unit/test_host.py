@@ -66,8 +66,9 @@ def test_without_an_endpoint_it_is_said_what_is_missing() -> None:
 
 
 def test_without_its_client_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("analysis.llm.")]:
-        monkeypatch.delitem(sys.modules, name)
+    # As before their first import: the one that imports the client, and the one that imports it.
+    monkeypatch.delitem(sys.modules, "analysis.llm.analyzer", raising=False)
+    monkeypatch.delitem(sys.modules, "analysis.llm.endpoint", raising=False)
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(AnalyzerSetupError, match=r"lacks openai: pip install .*\[llm\]"):
         host.make(["llm"], handed(llm_config(load(LLM))))
