@@ -28,6 +28,7 @@ from schemas.analysis import (
     NO_INTENT,
     RESOLUTIONS,
     SENTIMENTS,
+    Kind,
 )
 from schemas.dead_letters import detail_of
 
@@ -44,7 +45,7 @@ Count = Callable[[str, Outcome, int], None]
 """Told the analyzer's name, what became of subjects, and of how many."""
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, gc=False):
     """A subject, and who need not be asked about it.
 
     Attributes:
@@ -281,7 +282,7 @@ def checked(
     except (TypeError, ValueError, OverflowError, RecursionError):
         return SubjectError(f"{analyzer.name} answered with what is no finding")
     wanted = subject.kinds & analyzer.kinds
-    if sorted(finding.kind for finding in findings) != sorted(wanted):
+    if len(findings) != len(wanted) or {finding.kind for finding in findings} != wanted:
         return SubjectError(f"{analyzer.name} did not answer each kind once")
     for finding in findings:
         if not _is_sound(finding, subject):
@@ -305,10 +306,15 @@ def _is_sound(finding: Finding, subject: Subject) -> bool:
             else set(finding.labels) <= set(words.flags)
             and len(set(finding.labels)) == len(finding.labels)
         )
-    allowed: tuple[str, ...] = {
-        "sentiment": SENTIMENTS,
-        "intent": (*words.intents, NO_INTENT),
-        "behaviour": BEHAVIOURS,
-        "resolution": RESOLUTIONS,
-    }[finding.kind]
-    return finding.label in allowed and not finding.labels
+    if finding.labels:
+        return False
+    if finding.kind == "intent":
+        return finding.label in words.intents or finding.label == NO_INTENT
+    return finding.label in _LABELS[finding.kind]
+
+
+_LABELS: dict[Kind, tuple[str, ...]] = {
+    "sentiment": SENTIMENTS,
+    "behaviour": BEHAVIOURS,
+    "resolution": RESOLUTIONS,
+}

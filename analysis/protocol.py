@@ -28,14 +28,14 @@ class Turn(Struct, frozen=True, array_like=True, gc=False):
     sent_at: int
 
 
-class Vocabulary(Struct, frozen=True):
+class Vocabulary(Struct, frozen=True, gc=False):
     """The words of a chatbot: an intent or a flag that is not among them is not said."""
 
     intents: tuple[str, ...] = DEFAULT_INTENTS
     flags: tuple[str, ...] = DEFAULT_FLAGS
 
 
-class Subject(Struct, frozen=True):
+class Subject(Struct, frozen=True, gc=False):
     """What is to be judged: a message, or where that is None the conversation as a whole.
 
     Attributes:

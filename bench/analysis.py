@@ -52,20 +52,19 @@ def measure(run: Run, directory: Path) -> list[Figure]:
 
 
 def records_of(captures: list[data.Frame]) -> list[Record]:
-    """Return what the conversations worker would write for captures."""
+    """Return what the conversations worker would write for captures that came just now."""
+    now = time.time_ns() // 1000
     items: list[tuple[int, AnalysisItem]] = []
     for at, (conversation_id, frame) in enumerate(captures):
         captured = decode_captured(frame)
         new = [
             NewMessage(
-                message.id, message.role, message.content, message.sent_at, captured.received_at,
+                message.id, message.role, message.content, message.sent_at, now,
                 (at << 7) + index,
             )
             for index, message in enumerate(captured.messages)
         ]  # fmt: skip
-        item = AnalysisItem(
-            captured.chatbot_id, conversation_id, msgspec.Raw(encode(new)), captured.received_at
-        )
+        item = AnalysisItem(captured.chatbot_id, conversation_id, msgspec.Raw(encode(new)), now)
         items.append((topics.partition_of(conversation_id, PARTITIONS), item))
     found = []
     for partition in range(PARTITIONS):

@@ -51,7 +51,7 @@ class Analysis(Struct, array_like=True, gc=False):
     version: AnalyzerName
     score: Annotated[float, Meta(ge=-1, le=1)] | None
     label: Label
-    labels: Annotated[list[Label], Meta(max_length=MAX_VOCABULARY)]
+    labels: Annotated[tuple[Label, ...], Meta(max_length=MAX_VOCABULARY)]
     reasoning: Annotated[str, Meta(max_length=MAX_REASONING_CHARACTERS)]
     received_at: ReceivedAt
     position: Position
@@ -60,7 +60,7 @@ class Analysis(Struct, array_like=True, gc=False):
     run: Number = 0
 
 
-class Analysed(Struct, array_like=True):
+class Analysed(Struct, array_like=True, gc=False):
     """What was found about one conversation and its messages: a part of an `analyses` record."""
 
     chatbot_id: Uuid

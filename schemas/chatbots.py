@@ -5,6 +5,7 @@ no UUID.
 """
 
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -52,12 +53,16 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
     @property
     def analyses(self) -> frozenset[Kind]:
         """What is to be analysed."""
-        off = self.analysis_off
-        return frozenset(kind for kind in KINDS if self.analysis and kind not in off)
+        return _kinds_without(self.analysis_off) if self.analysis else frozenset()
 
     @property
     def is_analysed(self) -> bool:
         return self.analysis and (not self.analysis_off or bool(self.analyses))
+
+
+@cache
+def _kinds_without(off: tuple[str, ...]) -> frozenset[Kind]:
+    return frozenset(kind for kind in KINDS if kind not in off)
 
 
 class Chatbot(Struct, frozen=True):

@@ -6,6 +6,7 @@ know, so this release and the one before read each other's values. Every format 
 version; a second one would be read for a release before it is written (docs/releases.md).
 """
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -35,6 +36,10 @@ class Codec(Generic[T]):
 
     def encode(self, value: T) -> bytes:
         return self._prefix + self._encoder.encode(value)
+
+    def encode_parts(self, parts: Iterable[bytes]) -> bytes:
+        """Encode a list, each part of which is encoded already."""
+        return self._prefix + self._encoder.encode([msgspec.Raw(part) for part in parts])
 
     def decode(self, data: bytes) -> T:
         """Decode one value.

@@ -165,7 +165,7 @@ class Said(Struct, array_like=True, gc=False):
     position: Position
 
 
-class AnalysisItem(Struct, array_like=True):
+class AnalysisItem(Struct, array_like=True, gc=False):
     """What is to be analysed of one conversation: a part of an `analysis` record.
 
     `messages` is an encoded list of NewMessage: those to analyse, or where there are none, the

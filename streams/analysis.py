@@ -6,6 +6,7 @@ what a paid analyzer had found by then is read, not paid for again.
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -36,21 +37,19 @@ from streams.context import (
     Quiet,
     changes,
     context_key,
-    conversation_due,
     decode_context,
     due_key,
-    due_prefix,
     found_prefix,
     judged,
     take_in,
 )
 from streams.dead_letters import DeadLetters
+from streams.due import DueIndex
 from streams.lanes import Received
+from streams.share import Share
 from streams.table import WorkerTable
 from streams.window import Windows
 
-MESSAGES_AT_ONCE = 200
-"""Of one chatbot in one gulp; more are put off, so that they keep no other chatbot waiting."""
 DUE_AT_ONCE = 200
 """Conversations that one gulp judges, or forgets, at most."""
 PATIENCE_SECONDS = 30.0
@@ -106,6 +105,8 @@ class AnalysisAgent:
         now: Callable[[], int],
     ) -> None:
         self._table = table
+        self._due = DueIndex(table, DUE_AT_ONCE)
+        self._share = Share()
         self._producer = producer
         self._dead_letters = dead_letters
         self._windows = windows
@@ -115,6 +116,10 @@ class AnalysisAgent:
         self._now = now
         # Fresh records and those put off share a partition's changelog.
         self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def start_over(self) -> None:
+        """Forget what is known of partitions that were given up."""
+        self._due.start_over()
 
     async def process(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records; without any, conversations that went quiet.
@@ -126,6 +131,7 @@ class AnalysisAgent:
         """
         gulp = _Gulp()
         counts: Counter[bytes] = Counter()
+        share = self._share.messages
         # By records where there are some: a backlog must not look like silence.
         clock = 0 if records else self._now()
         async for item, new, source in self._items(topics.ANALYSIS, partition, records, gulp):
@@ -137,7 +143,7 @@ class AnalysisAgent:
                 gulp.contexts[item.conversation_id] = taken.context
                 clock = max(clock, taken.context.received_at)
             counts[item.chatbot_id] += len(new)
-            if counts[item.chatbot_id] <= MESSAGES_AT_ONCE and not self._panel.hurries:
+            if counts[item.chatbot_id] <= share and not self._panel.hurries:
                 gulp.questions += self._questions(item, new, taken.before, source)
             elif item.said is None:
                 gulp.put_off.append(replace(item, said=known.said if known else []))
@@ -153,7 +159,10 @@ class AnalysisAgent:
                 gulp.local |= changed.local
                 gulp.changelog += changed.changelog
         # What an analyzer that is away owes must not hold back what the others say.
+        started = time.monotonic()
         await self._answer(partition, records, gulp, patience_seconds=0)
+        if gulp.questions:
+            self._share.took(len(gulp.questions), time.monotonic() - started)
 
     async def process_later(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records that were put off, or are for a re-analysis.
@@ -219,9 +228,7 @@ class AnalysisAgent:
 
     def _sweep(self, partition: int, clock: int, gulp: _Gulp) -> None:
         """Judge the conversations that are quiet at this time, and forget those long judged."""
-        end = due_prefix(max(0, clock))
-        for key, _ in self._table.scan(partition, due_prefix(0), end, DUE_AT_ONCE):
-            conversation_id = conversation_due(key)
+        for key, conversation_id in self._due.take(partition, clock):
             context = self._context(partition, conversation_id, gulp)
             if context is None or due_key(context) != key:
                 # Put off since by what is on its way into the store.
@@ -348,6 +355,9 @@ class AnalysisAgent:
                 if sent or local:
                     acknowledged = [(each.result().offset, count) for each, count in sent]
                     self._table.commit(partition, local, acknowledged)
+                    self._due.committed(
+                        partition, (key for key, value in local.items() if value is not None)
+                    )
                 done()
 
             written = [*written, *(each for each, _ in sent)]
@@ -364,17 +374,18 @@ class AnalysisAgent:
         for question, rows in results:
             item = question.item
             conversations.setdefault((item.chatbot_id, item.conversation_id), []).extend(rows)
-        parts = [
-            Analysed(chatbot_id, conversation_id, rows[start : start + RESULTS_PER_PART])
+        found = [
+            encode(Analysed(chatbot_id, conversation_id, rows[start : start + RESULTS_PER_PART]))
             for (chatbot_id, conversation_id), rows in conversations.items()
             for start in range(0, len(rows), RESULTS_PER_PART)
         ]
         return [
-            await send(topics.ANALYSES, analyses_codec.encode(batch), partition=partition)
-            for batch in batches(parts, lambda part: len(encode(part)))
-        ] + [
-            await send(topics.ANALYSIS_LATER, analysis_codec.encode(batch), partition=partition)
-            for batch in batches(put_off, lambda item: len(encode(item)))
+            await send(topic, codec.encode_parts(batch), partition=partition)
+            for topic, codec, parts in (
+                (topics.ANALYSES, analyses_codec, found),
+                (topics.ANALYSIS_LATER, analysis_codec, map(encode, put_off)),
+            )
+            for batch in batches(parts, len)
         ]
 
     async def _dead_letter(

@@ -18,7 +18,7 @@ from streams.context import found_key
 NO_MESSAGES = msgspec.Raw(encode([]))
 
 
-class Question(Struct, frozen=True):
+class Question(Struct, frozen=True, gc=False):
     """A subject, and all that its rows, or its letter, need.
 
     Attributes:
@@ -64,7 +64,7 @@ class Question(Struct, frozen=True):
                 version=analyzer.version,
                 score=finding.score,
                 label=finding.label,
-                labels=list(finding.labels),
+                labels=finding.labels,
                 reasoning=finding.reasoning,
                 received_at=self._received_at,
                 position=self.position,
@@ -138,5 +138,9 @@ def _subject(
 
 
 def _vocabulary(settings: ChatbotSettings) -> Vocabulary:
-    own = Vocabulary()
-    return Vocabulary(settings.intents or own.intents, settings.flags or own.flags)
+    if not settings.intents and not settings.flags:
+        return _DEFAULT
+    return Vocabulary(settings.intents or _DEFAULT.intents, settings.flags or _DEFAULT.flags)
+
+
+_DEFAULT = Vocabulary()

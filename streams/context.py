@@ -36,7 +36,7 @@ _CONTEXT_KEY_BYTES = _CONVERSATION_END + _ORDER_BYTES
 _FOUND_KEY_BYTES = _CONVERSATION_END + POSITION_BYTES + _ANALYZER_BYTES
 
 
-class Context(Struct, array_like=True):
+class Context(Struct, array_like=True, gc=False):
     """What is known of a conversation.
 
     `position` and `revision` are those of its newest message, `received_at` when that came.

@@ -6,6 +6,7 @@ is never ahead of the changelog, and whatever is killed, recovery goes on from i
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import rocksdict
@@ -81,12 +82,11 @@ class TableStore(Store):  # type: ignore[misc]
         self, partition: int, start: bytes, end: bytes, limit: int
     ) -> list[tuple[bytes, bytes]]:
         """Return entries from a key on, up to an end that is left out, in the order of keys."""
-        found: list[tuple[bytes, bytes]] = []
-        for key, value in self._db_for_partition(partition).items(from_key=start):
-            if len(found) == limit or key >= end:
-                break
-            found.append((key, value))
-        return found
+        # Without it the iterator passes over what was deleted behind the end, to find a next key.
+        options = rocksdict.ReadOptions()
+        options.set_iterate_upper_bound(end)
+        entries = self._db_for_partition(partition).items(from_key=start, read_opt=options)
+        return list(islice(entries, limit))
 
     def write(self, partition: int, entries: Mapping[bytes, bytes | None], offset: int) -> None:
         """Write entries, and the changelog offset that they reach, atomically."""

@@ -69,7 +69,7 @@ raw = st.builds(
     lambda value: msgspec.Raw(records.encode(value)), st.lists(new_messages, max_size=3) | states
 )
 names = st.text(min_size=1, max_size=10)
-words = st.lists(names, max_size=3)
+words = st.lists(names, max_size=3).map(tuple)
 said = st.lists(st.builds(records.Said, texts, roles, texts, sent, positions), max_size=3)
 kinds = st.sampled_from(KINDS)
 scores = st.none() | st.floats(-1, 1)
@@ -83,7 +83,7 @@ contexts = st.builds(
     uuids, uuids, counts, positions, received, st.booleans(), positions, positions, positions, said,
 )  # fmt: skip
 findings = st.lists(
-    st.builds(Finding, kinds, texts, words.map(tuple), scores, texts), max_size=3
+    st.builds(Finding, kinds, texts, words, scores, texts), max_size=3
 ).map(tuple)
 
 
@@ -140,7 +140,7 @@ FORMATS = {
                 chatbots.ChatbotSettings,
                 st.none() | texts, st.booleans(), days,
                 st.lists(kinds | texts, max_size=3).map(tuple),
-                words.map(tuple), words.map(tuple),
+                words, words,
                 st.none() | numbers, st.none() | st.floats(0, 1e15),
             ),
         ),
@@ -156,7 +156,7 @@ FORMATS = {
     "contexts": Format(context.context_codec, contexts),
     "found": Format(analysis.found_codec, findings),
     "spending": Format(
-        tally_codec, st.builds(Tally, texts, uuids, st.integers(0, 2**40), numbers, numbers)
+        tally_codec, st.builds(Tally, texts, uuids, st.integers(0, 2**40), counts, counts)
     ),
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from schemas.chatbots import ChatbotSettings
 from schemas.codec import UndecodableError
 from schemas.records import AnalysisItem, NewMessage, analysis_codec, encode
 from streams import analysis
-from streams.analysis import MESSAGES_AT_ONCE, AnalysisAgent
+from streams.analysis import AnalysisAgent
 from streams.app import make_app
 from streams.asking import NO_MESSAGES
 from streams.context import (
@@ -36,6 +36,7 @@ from streams.context import (
 )
 from streams.dead_letters import DeadLetters
 from streams.lanes import Received
+from streams.share import MESSAGES_AT_ONCE
 from streams.table import WorkerTable
 from streams.window import Windows
 from tests.property.worker import Entry, compacted
@@ -213,7 +214,7 @@ async def test_each_message_has_one_row_of_each_kind_that_its_role_has(tmp_path:
     ]  # fmt: skip
     behaviour = next(each for each in results(sent) if each.kind == "behaviour")
     assert behaviour == Analysis(
-        "m2", "behaviour", "a", "1", None, "helpful", [], "", received_at=50, position=2,
+        "m2", "behaviour", "a", "1", None, "helpful", (), "", received_at=50, position=2,
         revision=0, analysed_at=NOW, run=0,
     )  # fmt: skip
     assert {each.topic for each in sent} == {topics.ANALYSES, topics.CONTEXTS_CHANGELOG}

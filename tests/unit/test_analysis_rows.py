@@ -25,7 +25,7 @@ from tests.unit.test_sinks import POISON, FakeClient
 
 CHATBOT, CONVERSATION = b"\1" * 16, b"\2" * 16
 RESULT = Analysis(
-    "msg_1", "sentiment", "offline", "3", -0.5, "negative", [], "it says awful",
+    "msg_1", "sentiment", "offline", "3", -0.5, "negative", (), "it says awful",
     received_at=200, position=2**64 - 1, revision=0, analysed_at=300, run=4,
 )  # fmt: skip
 

@@ -103,15 +103,15 @@ SAID = [
 ]
 ANALYSES = [
     Analysis(
-        "msg_001", "sentiment", "offline", "1+vader", -0.25, "negative", [], "“never” 😠",
+        "msg_001", "sentiment", "offline", "1+vader", -0.25, "negative", (), "“never” 😠",
         TIME, 2**63 + 1, 0, TIME + 2,
     ),
     Analysis(
-        "msg_001", "topics", "llm:m/1", "p3", None, "", ["order", "größe"], "",
+        "msg_001", "topics", "llm:m/1", "p3", None, "", ("order", "größe"), "",
         TIME, 2**63 + 1, 0, TIME + 2, TIME + 3,
     ),
     Analysis(
-        "", "resolution", "llm:m/1", "p3", None, "partially", [], "x" * 300,
+        "", "resolution", "llm:m/1", "p3", None, "partially", (), "x" * 300,
         TIME, 2**64 - 1, TIME + 1, TIME + 2,
     ),
 ]  # fmt: skip

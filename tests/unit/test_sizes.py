@@ -196,7 +196,7 @@ def test_the_longest_results_of_one_conversation_are_within_the_limit() -> None:
     """Splitting by their number must do, whatever a chatbot's vocabulary is."""
     label = WIDEST * MAX_LABEL_CHARACTERS
     result = Analysis(
-        WIDEST * MAX_ID_CHARACTERS, "flags", label, label, None, "", [label] * MAX_VOCABULARY,
+        WIDEST * MAX_ID_CHARACTERS, "flags", label, label, None, "", (label,) * MAX_VOCABULARY,
         WIDEST * MAX_REASONING_CHARACTERS, LATEST, (1 << 64) - 1, 0, LATEST, LATEST,
     )  # fmt: skip
     part = Analysed(bytes(16), bytes(16), [result] * RESULTS_PER_PART)
