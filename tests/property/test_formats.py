@@ -82,9 +82,7 @@ contexts = st.builds(
     context.Context,
     uuids, uuids, counts, positions, received, st.booleans(), positions, positions, positions, said,
 )  # fmt: skip
-findings = st.lists(
-    st.builds(Finding, kinds, texts, words, scores, texts), max_size=3
-).map(tuple)
+findings = st.lists(st.builds(Finding, kinds, texts, words, scores, texts), max_size=3).map(tuple)
 
 
 class Format(NamedTuple):
