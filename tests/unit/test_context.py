@@ -57,7 +57,7 @@ def test_keys_are_laid_out_as_they_always_were() -> None:
     assert key == b"c" + CONVERSATION + ORDER + b"\0"
     assert value == context_codec.encode(CONTEXT)
     found = found_key(CONVERSATION, 258, "llm", "1", whole=False)
-    assert found.hex() == "66" + CONVERSATION.hex() + "0000000000000102" + "70efc6db4cff4e98"
+    assert found.hex() == "66" + CONVERSATION.hex() + "0000000000000102" + "70efc6db" + "4cff4e98"
 
 
 def test_what_was_found_has_a_key_for_each_analyzer_version_and_subject() -> None:
