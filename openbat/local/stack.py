@@ -253,5 +253,7 @@ Capture:
 Read it with SQL:
   curl {clickhouse_url} -d \\
     'SELECT role, content FROM openbat.messages ORDER BY position FORMAT Pretty'
+  curl {clickhouse_url} -d \\
+    'SELECT kind, label, score FROM openbat.analyses ORDER BY position, kind FORMAT Pretty'
 """  # noqa: S608 - shown to a person
     )
