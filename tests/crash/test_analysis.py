@@ -19,6 +19,7 @@ from schemas import sizes, topics
 from schemas.analyses import analyses_codec
 from schemas.capture import Role
 from schemas.records import AnalysisItem, NewMessage, analysis_codec, encode
+from streams.share import MESSAGES_AT_ONCE
 from tests.brokers import brokers
 from tests.captures import read_partition
 from tests.crash import failpoints
@@ -27,8 +28,9 @@ from tests.soak.workers import worker
 from tests.stack import wait_until
 
 PARTITIONS = 2
-CONVERSATIONS, TURNS = 24, 12
-"""For each moment; more than a gulp takes of one chatbot, so that some is put off."""
+CONVERSATIONS, TURNS = 24, 24
+"""For each moment, a record for each partition: more than a worker takes of one chatbot at once
+before it knows how quick its analyzers are, so that some is put off."""
 CHATBOT = b"\x07" * 16
 SECONDS = 60.0
 
@@ -102,9 +104,15 @@ def expected(laps: int) -> set[Result]:
 async def write(connection: Connection, lap: int) -> None:
     producer = await start_producer(connection, sizes.BATCH)
     try:
-        for item in items(lap):
-            partition = topics.partition_of(item.conversation_id, PARTITIONS)
-            value = analysis_codec.encode([item])
+        made = items(lap)
+        for partition in range(PARTITIONS):
+            own = [
+                item
+                for item in made
+                if topics.partition_of(item.conversation_id, PARTITIONS) == partition
+            ]
+            assert len(own) * TURNS > MESSAGES_AT_ONCE
+            value = analysis_codec.encode(own)
             await producer.send_and_wait(topics.ANALYSIS, value, partition=partition)
     finally:
         await producer.stop()
