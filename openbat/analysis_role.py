@@ -39,6 +39,8 @@ NUDGE_SECONDS = 1.0
 """How often a partition without records is looked at for conversations that went quiet."""
 LATER_WAITS_SECONDS = 5.0
 """How long what was put off waits for what is fresh, at most."""
+LATER_AT_ONCE = 2
+"""Partitions: more of what was put off would stand in a model's queue, before what is fresh."""
 NICENESS = 10
 """Analysis may never slow a capture down where they share a machine."""
 
@@ -124,12 +126,15 @@ async def _analysis(parts: Parts) -> None:
         nudger.took(partition, record.offset)
         await fresh.put(partition, record)
 
+    later_at_once = asyncio.Semaphore(LATER_AT_ONCE)
+
     async def process_later(partition: int, records: list[Received]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LATER_WAITS_SECONDS):
                 while fresh.waiting and not panel.hurries:  # noqa: ASYNC110 - of many queues
                     await asyncio.sleep(0.01)
-        await agent.process_later(partition, records)
+        async with later_at_once:
+            await agent.process_later(partition, records)
 
     later = Lanes(process_later, exit_now, PartitionFlow(app, topics.ANALYSIS_LATER))
     add_agent(app, topics.ANALYSIS, put_fresh)

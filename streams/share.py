@@ -1,6 +1,6 @@
 """How many messages of one chatbot are analysed before others have their turn. Pure."""
 
-MESSAGES_AT_ONCE = 200
+MESSAGES_AT_ONCE = 20
 """At least, and as long as it is not known how quick the analyzers are."""
 MOST_AT_ONCE = 10_000
 HELD_UP_SECONDS = 5.0

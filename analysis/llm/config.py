@@ -20,7 +20,8 @@ class LlmConfig(Struct, frozen=True, kw_only=True):
         api_key: sent as a bearer token; empty for an endpoint that asks for none.
         concurrency: requests under way at once, of one analyzer.
         timeout_seconds: for one request, from its first byte to the answer's last.
-        batch_size: subjects that the analyzer is given at once.
+        batch_size: subjects that the analyzer is given at once: people's and chatbots' messages by
+            turns, which go into calls of their own.
         subjects_per_call: subjects that share a request at most.
         isolate: whether each subject has a request of its own: a message can then change no other's
             result, whatever it says, and the instructions are paid for with each.
@@ -37,7 +38,7 @@ class LlmConfig(Struct, frozen=True, kw_only=True):
     api_key: str = ""
     concurrency: int = 8
     timeout_seconds: float = 60.0
-    batch_size: int = 10
+    batch_size: int = 20
     subjects_per_call: int = 10
     isolate: bool = False
     prices: Prices = Prices()

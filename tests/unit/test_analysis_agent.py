@@ -743,12 +743,12 @@ async def test_a_context_that_can_not_be_read_ends_the_worker(tmp_path: Path) ->
 
 async def test_results_are_split_below_their_limit(tmp_path: Path) -> None:
     long = (Finding("topics", labels=("x" * 64,), reasoning="y" * 500),)
-    contents = [f"{number}" for number in range(150)]
+    contents = [f"{number}" for number in range(MESSAGES_AT_ONCE)]
     analyzer = FakeAnalyzer("a", answers=dict.fromkeys(contents, long))
     analyzer.kinds = frozenset({"topics"})
     worker = Worker(tmp_path, analyzer)
     new = [message(at, content) for at, content in enumerate(contents)]
-    chatbots = [bytes([number]) * 16 for number in range(20)]
+    chatbots = [bytes([number]) * 16 for number in range(150)]
     sent = await worker.take(
         0, *(record(item(*new, conversation=each, chatbot=each)) for each in chatbots)
     )
@@ -756,4 +756,4 @@ async def test_results_are_split_below_their_limit(tmp_path: Path) -> None:
     found = of(sent, topics.ANALYSES)
     assert len(found) > 1
     assert all(len(each.value) < sizes.OUTPUT_BATCH + sizes.KIB for each in found)
-    assert len(results(sent)) == 20 * 150
+    assert len(results(sent)) == 150 * MESSAGES_AT_ONCE
