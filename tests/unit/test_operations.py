@@ -1,0 +1,70 @@
+"""The runbook speaks of what there is, and has a heading for every alert."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_group
+
+from openbat import cli
+from openbat.settings import PREFIX, Settings
+from tests.stack import ROOT
+from tests.unit.test_readme import commands_of
+
+RUNBOOK = ROOT / "docs" / "operations.md"
+TEXT = RUNBOOK.read_text()
+FENCED = re.compile(r"```.*?```", re.DOTALL)
+CODE = FENCED.findall(TEXT) + re.findall(r"`([^`]+)`", FENCED.sub("", TEXT))
+ROOMS = ("analysis", "gateway", "openbat", "schemas", "sinks", "streams")
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what a document's headings are called in a link, as GitHub makes it."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_alert_has_a_heading_and_no_other_has_one() -> None:
+    alerts = re.findall(r"alert: (\w+)", (ROOT / "deploy" / "alerts.yml").read_text())
+    told = re.findall(r"^### (Openbat\w+)$", TEXT, re.MULTILINE)
+    assert sorted(told) == sorted(set(alerts))
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert len(links) > 20
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = (RUNBOOK.parent / name).resolve() if name else RUNBOOK
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_setting_is_one_of_ours() -> None:
+    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
+    named = set(re.findall(r"OPENBAT_[A-Z_]+", TEXT))
+    assert named
+    assert named <= known
+
+
+def test_every_command_is_one_of_ours() -> None:
+    commands = list(commands_of(get_group(cli.app)))
+    found = {
+        tuple(match.split())
+        for code in CODE
+        for match in re.findall(
+            r"(?<!namespace )\b(openbat(?: [a-z][a-z-]*){1,2})", " ".join(code.split())
+        )
+    }
+    assert ("openbat", "dead-letters", "list") in found
+    for words in found:
+        assert any(" ".join(words[:count]) in commands for count in (2, 3)), words
+
+
+SOURCES = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bopenbat_[a-z_]+", TEXT))))
+def test_every_metric_and_role_is_one_of_ours(name: str) -> None:
+    granted = (ROOT / "sinks" / "grants.sql").read_text()
+    assert f'"{name.removesuffix("_total")}"' in SOURCES or f"ROLE IF NOT EXISTS {name};" in granted
