@@ -1,9 +1,11 @@
 """The gateway's routes."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,9 +15,13 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from gateway import openapi
 from gateway.errors import RefusedError, on_exception, on_http_exception, on_refused, unavailable
+from gateway.metrics import GatewayMetrics
 from schemas.capture import Health
 
 CAPTURE = "/api/v1/capture"
+
+FORWARDED = ("forwarded", "x-forwarded-for", "via")
+"""What proxies add: metrics name chatbots, and are not for who comes through one."""
 
 _HEALTHY = msgspec.json.encode(Health(ok=True))
 
@@ -27,23 +33,32 @@ class _App(Starlette):
     done here.
     """
 
-    def __init__(self, capture: Callable[[Request], Awaitable[Response]], **options: Any) -> None:
+    def __init__(
+        self,
+        capture: Callable[[Request], Awaitable[Response]],
+        metrics: GatewayMetrics,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._capture = capture
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != CAPTURE or scope["method"] != "POST":
             await super().__call__(scope, receive, send)
             return
         request = Request(scope, receive)
+        begun_at = time.perf_counter()
         try:
             response = await self._capture(request)
         except RefusedError as error:
             response = error.response()
         except Exception as error:
             response = await on_exception(request, error)
+            self._metrics.answered(response.status_code, time.perf_counter() - begun_at)
             await response(scope, receive, send)
             raise  # the server logs it
+        self._metrics.answered(response.status_code, time.perf_counter() - begun_at)
         await response(scope, receive, send)
 
 
@@ -52,6 +67,8 @@ def make_app(
     is_ready: Callable[[], Awaitable[bool]],
     lifespan: Lifespan[Starlette],
     version: str,
+    metrics: GatewayMetrics | None = None,
+    admin: Sequence[Route] = (),
 ) -> Starlette:
     """Return the ASGI app.
 
@@ -60,8 +77,11 @@ def make_app(
         is_ready: whether the registry has been read and the broker answers.
         lifespan: connects what the two need, and closes it.
         version: of the project, for the OpenAPI document.
+        metrics: told of every answer to a capture, and served at /metrics.
+        admin: the routes of the admin API.
 
     """
+    measured = metrics or GatewayMetrics()
 
     async def healthz(_request: Request) -> Response:
         return Response(_HEALTHY, media_type="application/json")
@@ -76,13 +96,22 @@ def make_app(
     async def openapi_json(_request: Request) -> Response:
         return Response(openapi.document(version), media_type="application/json")
 
+    async def show_metrics(request: Request) -> Response:
+        if any(name in request.headers for name in FORWARDED):
+            raise HTTPException(404)
+        encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encoder(measured.registry), headers={"Content-Type": content_type})
+
     app = _App(
         capture,
+        measured,
         routes=[
             Route(CAPTURE, capture, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/openapi.json", openapi_json),
+            Route("/metrics", show_metrics),
+            *admin,
         ],
         exception_handlers={
             RefusedError: on_refused,

@@ -1,12 +1,21 @@
 """The OpenAPI 3.1 document of the gateway, made from the msgspec types."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
 
+from gateway.admin import CHATBOT, CHATBOTS, ROTATE_KEY
+from gateway.admin_types import (
+    MAX_PAGE,
+    ChatbotAnswer,
+    ChatbotKeyAnswer,
+    ChatbotPatch,
+    ChatbotsAnswer,
+    NewChatbot,
+)
 from schemas.capture import (
     Capture,
     CaptureAnswer,
@@ -20,7 +29,10 @@ from schemas.capture import (
     User,
 )
 
-_TYPES = (Capture, CaptureAnswer, ErrorAnswer, Health, Organization, Session, User)
+_TYPES = (
+    Capture, CaptureAnswer, ErrorAnswer, Health, Organization, Session, User,
+    ChatbotAnswer, ChatbotKeyAnswer, ChatbotPatch, ChatbotsAnswer, NewChatbot,
+)  # fmt: skip
 
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -39,7 +51,20 @@ _ERRORS = {
         "clients. Send it again unchanged."
     ),
 }
-_OF_EVERY_REQUEST = (400, 408, 431, 500, 503)
+_OF_EVERY_REQUEST = {status: _ERRORS[status] for status in (400, 408, 431, 500, 503)}
+
+_ADMIN_ERRORS = _OF_EVERY_REQUEST | {
+    400: "No HTTP, or what can't be; the error's path names the first fault of a body.",
+    401: "Not the admin key.",
+    404: "There is no such chatbot, or no admin API: OPENBAT_ADMIN_KEY is not set.",
+    503: (
+        "The log did not confirm the change in time, or does not answer, or the gateway is not "
+        "ready. The change may have been made all the same."
+    ),
+}
+_BODY_ERRORS = {status: _ERRORS[status] for status in (413, 415)}
+_TAKEN = {409: "Another chatbot has the name, or there are too many."}
+_NOT_YET = "Written, but this gateway does not go by it yet."
 
 _ALWAYS = {
     401: ["WWW-Authenticate"],
@@ -81,7 +106,10 @@ def document(version: str) -> bytes:
         ],
         "requestBody": {"required": True, "content": _json(_reference("Capture"))},
         "responses": _responses(
-            "The messages are durable.", _reference("CaptureAnswer"), _ERRORS, _SOMETIMES[200]
+            {200: "The messages are durable."},
+            _reference("CaptureAnswer"),
+            _ERRORS,
+            _SOMETIMES[200],
         ),
     }
     health = _reference("Health")
@@ -94,10 +122,14 @@ def document(version: str) -> bytes:
                 "/healthz": _get("health", "Whether the gateway is alive.", health),
                 "/readyz": _get("readiness", "Whether captures are taken.", health),
                 "/openapi.json": _get("document", "This document.", {"type": "object"}),
+                **_admin_paths(),
             },
             "components": {
                 "schemas": components,
-                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    "key": _bearer("A chatbot's key."),
+                    "adminKey": _bearer("OPENBAT_ADMIN_KEY of the gateway; it captures nothing."),
+                },
             },
         }
     )
@@ -109,23 +141,103 @@ def _get(operation_id: str, summary: str, schema: dict[str, Any]) -> dict[str, A
         "get": {
             "operationId": operation_id,
             "summary": summary,
-            "responses": _responses(summary, schema, _OF_EVERY_REQUEST, []),
+            "responses": _responses({200: summary}, schema, _OF_EVERY_REQUEST, []),
         }
     }
 
 
-def _responses(
-    description: str, schema: dict[str, Any], errors: Iterable[int], headers: list[str]
+def _admin_paths() -> dict[str, Any]:
+    """Return the paths of the admin API."""
+    identified = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    paged = [
+        _query("page", {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": 1}),
+        _query(
+            "limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": MAX_PAGE}
+        ),
+    ]
+    chatbot, with_key = ChatbotAnswer.__name__, ChatbotKeyAnswer.__name__
+    return {
+        CHATBOTS: {
+            "get": _admin("listChatbots", "The chatbots, by name.", ChatbotsAnswer.__name__)
+            | {"parameters": paged},
+            "post": _admin(
+                "createChatbot", "Make a chatbot.", with_key, {201: "Made; its key is shown once."},
+                body=NewChatbot.__name__,
+            ),
+        },
+        CHATBOT: {
+            "parameters": [identified],
+            "get": _admin("getChatbot", "One chatbot.", chatbot),
+            "patch": _admin(
+                "changeChatbot", "Change name or settings, merged as RFC 7396 does it.", chatbot,
+                {200: "Changed."}, body=ChatbotPatch.__name__,
+            ),
+            "delete": _admin(
+                "archiveChatbot", "Archive a chatbot: it takes no more captures, its data stays.",
+                chatbot, {200: "Archived, now or before."},
+            ),
+        },
+        ROTATE_KEY: {
+            "parameters": [identified],
+            "post": _admin(
+                "rotateKey", "Give a chatbot a new key; the old one stops.", with_key,
+                {200: "The new key, shown once."},
+            ),
+        },
+    }  # fmt: skip
+
+
+def _admin(
+    operation_id: str,
+    summary: str,
+    answer: str,
+    written: Mapping[int, str] | None = None,
+    body: str | None = None,
 ) -> dict[str, Any]:
-    success = {"description": description, "headers": _headers(headers), "content": _json(schema)}
-    return {"200": success} | {
+    """Return an operation of the admin API; `written` says with which status it has changed."""
+    successes = {**written, 202: _NOT_YET} if written else {200: summary}
+    errors = _ADMIN_ERRORS | (_BODY_ERRORS | _TAKEN if body else {})
+    operation = {
+        "operationId": operation_id,
+        "summary": summary,
+        "security": [{"adminKey": []}],
+        "responses": _responses(successes, _reference(answer), errors, []),
+    }
+    if body:
+        operation["requestBody"] = {"required": True, "content": _json(_reference(body))}
+    return operation
+
+
+def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _bearer(description: str) -> dict[str, str]:
+    return {"type": "http", "scheme": "bearer", "description": description}
+
+
+def _responses(
+    successes: Mapping[int, str],
+    schema: dict[str, Any],
+    errors: Mapping[int, str],
+    headers: list[str],
+) -> dict[str, Any]:
+    """Return responses by status; `successes` and `errors` describe each."""
+    return {
         str(status): {
-            "description": _ERRORS[status],
+            "description": text,
+            "headers": _headers(headers),
+            "content": _json(schema),
+        }
+        for status, text in successes.items()
+    } | {
+        str(status): {
+            "description": text,
             "headers": _headers(_ALWAYS.get(status, []), required=True)
             | _headers(_SOMETIMES.get(status, [])),
             "content": _json(_reference("ErrorAnswer")),
         }
-        for status in errors
+        for status, text in errors.items()
     }
 
 

@@ -4,20 +4,19 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from limits import parse
 from msgspec.structs import replace
 
+from gateway.chatbot_settings import MAX_AMOUNT, is_rate, with_kinds, words_of
 from gateway.registry import Registry
 from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
 from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY, NO_INTENT
 from schemas.chatbots import (
+    DEMO,
     KEY_PREFIX_CHARACTERS,
-    MAX_RATE_CHARACTERS,
     MAX_REMEMBER_DAYS,
     MIN_REMEMBER_DAYS,
     Chatbot,
@@ -30,13 +29,28 @@ MAX_CHATBOTS = 100_000
 MAX_SCHEMA_FIELDS, MAX_FIELD_NAME = 1_000, 255
 FOREVER = "forever"
 UNLIMITED = "unlimited"
-MAX_AMOUNT = 10**15
 N = TypeVar("N", int, float)
 FIELD_TYPES: tuple[FieldType, ...] = ("string", "number", "boolean")
 
 
 class ChatbotError(Exception):
     """Raised when a chatbot can't be changed as asked; says why."""
+
+
+class UnknownChatbotError(ChatbotError):
+    """Raised when there is no such chatbot."""
+
+
+class NameTakenError(ChatbotError):
+    """Raised when another chatbot has the name already."""
+
+
+class WrongNameError(ChatbotError):
+    """Raised when no chatbot can have the name."""
+
+
+class TooManyChatbotsError(ChatbotError):
+    """Raised when the registry takes no more chatbots."""
 
 
 def new_key() -> str:
@@ -52,18 +66,32 @@ def with_key(chatbot: Chatbot, key: str) -> Chatbot:
     )
 
 
-def find(registry: Registry, name: str) -> Chatbot:
-    """Return a chatbot by its name or id. Raises ChatbotError where there is none."""
-    for chatbot in registry.chatbots():
-        if name in {chatbot.name, chatbot.id}:
-            return chatbot
-    raise ChatbotError(f"there is no chatbot {name!r}: see `openbat chatbots list`")
+def archived(chatbot: Chatbot) -> Chatbot:
+    """Return the chatbot as one that takes no more captures. Its data stays."""
+    return replace(chatbot, state="archived")
+
+
+def find(registry: Registry, which: str | uuid.UUID) -> Chatbot:
+    """Return a chatbot by its name or id; by a UUID it is the id, whatever others are called.
+
+    Raises:
+        UnknownChatbotError: there is none.
+
+    """
+    if isinstance(which, uuid.UUID):
+        found = registry.chatbot(which.bytes)
+    else:
+        found = next((bot for bot in registry.chatbots() if which in {bot.name, bot.id}), None)
+    if found is None:
+        raise UnknownChatbotError(
+            f"there is no chatbot {str(which)!r}: see `openbat chatbots list`"
+        )
+    return found
 
 
 async def create(connection: Connection, name: str, key: str) -> Chatbot:
     """Make a chatbot. Raises ChatbotError where the name is taken, or can't be one."""
-    if not name.strip() or name != name.strip() or len(name) > 255 or not name.isprintable():
-        raise ChatbotError("a name is 1 to 255 printable characters, without spaces around it")
+    _check_name(name)
     chatbot = with_key(
         Chatbot(
             id=str(uuid.uuid4()), name=name, key_sha256=b"", key_prefix="",
@@ -73,10 +101,11 @@ async def create(connection: Connection, name: str, key: str) -> Chatbot:
     )  # fmt: skip
 
     def change(registry: Registry) -> Entries:
-        if any(known.name == name for known in registry.chatbots()):
-            raise ChatbotError(f"there is a chatbot {name!r} already")
+        _check_free(registry, name)
         if len(registry.chatbots()) >= MAX_CHATBOTS:
-            raise ChatbotError(f"there are {MAX_CHATBOTS} chatbots: every gateway holds them all")
+            raise TooManyChatbotsError(
+                f"there are {MAX_CHATBOTS} chatbots: every gateway holds them all"
+            )
         return [_entry(chatbot)]
 
     await edit_registry(connection, change)
@@ -84,17 +113,45 @@ async def create(connection: Connection, name: str, key: str) -> Chatbot:
 
 
 async def update(
-    connection: Connection, name: str, change: Callable[[Chatbot], Chatbot]
+    connection: Connection, which: str | uuid.UUID, change: Callable[[Chatbot], Chatbot]
 ) -> Chatbot:
-    """Change a chatbot; return it as it is then. Raises ChatbotError where there is none."""
+    """Change a chatbot; return it as it is then.
+
+    Args:
+        connection: to Kafka.
+        which: it is, as `find` takes it.
+        change: returns it as it is to be; may be called again.
+
+    Raises:
+        ChatbotError: there is none, or its new name is taken, or can't be one.
+
+    """
     changed: list[Chatbot] = []
 
     def edit(registry: Registry) -> Entries:
-        changed[:] = [change(find(registry, name))]
-        return [_entry(changed[0])]
+        before = find(registry, which)
+        after = change(before)
+        if after.name != before.name:
+            if before.name == DEMO:
+                raise WrongNameError(f"{DEMO} keeps its name: a local stack finds it by that")
+            _check_name(after.name)
+            _check_free(registry, after.name)
+        changed[:] = [after]
+        return [_entry(after)]
 
     await edit_registry(connection, edit)
     return changed[0]
+
+
+def _check_name(name: str) -> None:
+    """Raise WrongNameError where no chatbot can be called so."""
+    if not name.strip() or name != name.strip() or len(name) > 255 or not name.isprintable():
+        raise WrongNameError("a name is 1 to 255 printable characters, without spaces around it")
+
+
+def _check_free(registry: Registry, name: str) -> None:
+    if any(known.name == name for known in registry.chatbots()):
+        raise NameTakenError(f"there is a chatbot {name!r} already")
 
 
 def with_schema(chatbot: Chatbot, types: Mapping[str, str]) -> Chatbot:
@@ -126,7 +183,7 @@ def _with_setting(settings: ChatbotSettings, name: str, value: str) -> ChatbotSe
     what, dot, kind = name.partition(".")
     kinds = {kind} if dot else set(KINDS)
     if what == "analysis" and kinds <= set(KINDS) and value in {"on", "off"}:
-        return _with_analysis(settings, kinds, on=value == "on")
+        return with_kinds(settings, kinds, on=value == "on")
     if name == "rate-limit":
         return replace(settings, rate_limit=_rate_limit(value))
     if name == "remember-ids":
@@ -148,15 +205,6 @@ def _with_setting(settings: ChatbotSettings, name: str, value: str) -> ChatbotSe
     )
 
 
-def _with_analysis(
-    settings: ChatbotSettings, kinds: AbstractSet[str], *, on: bool
-) -> ChatbotSettings:
-    wanted = settings.analyses | kinds if on else settings.analyses - kinds
-    off = tuple(kind for kind in KINDS if kind not in wanted)
-    # All off is said in one word, which earlier releases know too.
-    return replace(settings, analysis=bool(wanted), analysis_off=off if wanted else ())
-
-
 def analysis_rows(settings: ChatbotSettings) -> dict[str, str]:
     """Return what `openbat chatbots show` says of a chatbot's analysis."""
     on = [kind for kind in KINDS if kind in settings.analyses]
@@ -172,9 +220,8 @@ def analysis_rows(settings: ChatbotSettings) -> dict[str, str]:
 def _vocabulary(name: str, value: str) -> tuple[str, ...]:
     if value == "default":
         return ()
-    words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
-    usable = all(word.isprintable() and 0 < len(word) <= MAX_LABEL_CHARACTERS for word in words)
-    if not usable or len(words) > MAX_VOCABULARY or NO_INTENT in words:
+    words = words_of(value.split(","))
+    if words is None:
         raise ChatbotError(
             f"{name}={value}: expected default, or up to {MAX_VOCABULARY} names with commas "
             f"between, each of 1 to {MAX_LABEL_CHARACTERS} printable characters and none called "
@@ -198,15 +245,10 @@ def _amount(name: str, value: str, kind: Callable[[str], N]) -> N | None:
 def _rate_limit(value: str) -> str | None:
     if value == "default":
         return None
-    if value != "off":
-        try:
-            usable = parse(value).amount > 0 and len(value) <= MAX_RATE_CHARACTERS
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ChatbotError(
-                f"rate-limit={value}: expected off, default, or a rate such as 600/minute"
-            )
+    if not is_rate(value):
+        raise ChatbotError(
+            f"rate-limit={value}: expected off, default, or a rate such as 600/minute"
+        )
     return value
 
 

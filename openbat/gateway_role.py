@@ -17,18 +17,23 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.admin import AdminApi
+from gateway.admin_registry import Chatbots
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.errors import unavailable
 from gateway.limits import RateLimits
+from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
 from gateway.protocol import ConnectionBounds, make_protocol
 from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
 from openbat import __version__, notify
+from openbat.admin import RegistryChatbots
 from openbat.connection import UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
+from openbat.metrics import serve
 from openbat.open_files import raise_limit
 from openbat.patience import until_it_answers
 from openbat.settings import Settings, SettingsError
@@ -66,15 +71,23 @@ class Gateway:
                 f"OPENBAT_RATE_LIMIT_STORAGE: {error} "
                 "For Redis: pip install 'openbat-capture[redis]'"
             ) from None
+        self.metrics = GatewayMetrics()
         self._endpoint: CaptureEndpoint | None = None
         self._registry_reader: AIOKafkaConsumer | None = None
         self._replies: Replies | None = None
+        self._chatbots: Chatbots | None = None
+        self.admin = AdminApi(settings.admin_key, self._known_chatbots)
         self._exits = contextlib.AsyncExitStack()
 
     async def capture(self, request: Request) -> Response:
         if self._endpoint is None:
             raise unavailable("starting", "The gateway is starting: send it again.")
         return await self._endpoint.post(request)
+
+    def _known_chatbots(self) -> Chatbots:
+        if self._chatbots is None:
+            raise unavailable("starting", "The gateway is starting: send it again.")
+        return self._chatbots
 
     async def is_ready(self) -> bool:
         if self._endpoint is None or self._registry_reader is None:
@@ -127,7 +140,9 @@ class Gateway:
         pace = Pace(
             settings.linger_milliseconds / 1000, settings.longest_linger_milliseconds / 1000
         )
-        replies = Replies(settings.reply_timeout_seconds, settings.max_wait_seconds, pace)
+        replies = Replies(
+            settings.reply_timeout_seconds, settings.max_wait_seconds, pace, self.metrics
+        )
         reply_partition = random.randrange(topics.REPLY_PARTITIONS)  # noqa: S311 - spreads load
         replies_reader = make_reader(connection)
         exits.push_async_callback(replies_reader.stop)
@@ -146,6 +161,7 @@ class Gateway:
             reply_partition=reply_partition,
             pace=pace,
             timeout_seconds=settings.produce_timeout_seconds,
+            metrics=self.metrics,
         )
         exits.push_async_callback(publisher.close)
         await publisher.start()
@@ -157,12 +173,28 @@ class Gateway:
             exits.callback(asyncio.create_task(_or_exit(reader)).cancel)
         self._registry_reader = registry_reader
         self._replies = replies
+        self._chatbots = RegistryChatbots(connection, registry, settings.data_dir)
         self._endpoint = CaptureEndpoint(
             registry,
             self._limits,
             publisher,
             Bounds(settings.max_body_bytes, settings.max_wait_seconds),
+            self.metrics,
         )
+        _show_state(self.metrics, publisher, replies, pace)
+
+
+def _show_state(
+    metrics: GatewayMetrics, publisher: Publisher[Expected], replies: Replies, pace: Pace
+) -> None:
+    """Have the gauges read what the parts know, each time that somebody asks."""
+    metrics.ready.set(1)
+    metrics.pending_captures.set_function(lambda: publisher.pending_captures)
+    metrics.pending_bytes.set_function(lambda: publisher.pending_bytes)
+    metrics.log_late.set_function(lambda: publisher.late_partitions)
+    metrics.replies_late.set_function(lambda: replies.late_partitions)
+    metrics.replies_awaited.set_function(lambda: replies.awaited)
+    metrics.linger.set_function(lambda: pace.linger_seconds)
 
 
 class _Server(uvicorn.Server):
@@ -229,10 +261,19 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
 
     """
     gateway = Gateway(settings)
+    if settings.metrics_port:
+        serve(gateway.metrics.registry, settings.metrics_port)
     if fd is not None:
         listener = socket.socket(fileno=fd)
     else:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
-    app = make_app(gateway.capture, gateway.is_ready, gateway.lifespan, __version__)
+    app = make_app(
+        gateway.capture,
+        gateway.is_ready,
+        gateway.lifespan,
+        __version__,
+        gateway.metrics,
+        gateway.admin.routes(),
+    )
     server = _Server(server_config(app, settings), gateway.give_up_waiting)
     server.run(sockets=[listener])

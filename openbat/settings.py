@@ -206,11 +206,18 @@ class Settings(Struct, frozen=True):
             description="Where rates are counted; `async+redis://host:port` for several gateways."
         ),
     ] = "async+memory://"
+    admin_key: Annotated[
+        Annotated[str, Meta(pattern=r"^(?!ob_live_)[!-~]{16,255}\Z")] | None,
+        Meta(
+            description="The key of the admin API (docs/admin.md): 16 to 255 characters of ASCII, "
+            "no space, not beginning with `ob_live_`; without it there is no admin API."
+        ),
+    ] = None
     metrics_port: Annotated[
         Port,
         Meta(
-            description="A worker run by itself: where it serves Prometheus metrics, on 127.0.0.1; "
-            "0 for nowhere."
+            description="A gateway or worker run by itself: where it serves Prometheus metrics, "
+            "on 127.0.0.1; 0 for nowhere."
         ),
     ] = 0
     log_level: Annotated[

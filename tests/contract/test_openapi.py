@@ -55,8 +55,9 @@ def test_the_capture_call_is_described(document: dict[str, Any]) -> None:
     assert content == {"$ref": "#/components/schemas/Capture"}
     statuses = {"200", "400", "401", "403", "408", "413", "415", "429", "503"}
     assert statuses <= post["responses"].keys()
-    schemes = document["components"]["securitySchemes"].values()
-    assert [scheme["scheme"] for scheme in schemes if scheme["type"] == "http"] == ["bearer"]
+    (security,) = post["security"]
+    schemes = [document["components"]["securitySchemes"][name] for name in security]
+    assert [(scheme["type"], scheme["scheme"]) for scheme in schemes] == [("http", "bearer")]
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

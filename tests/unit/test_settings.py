@@ -103,6 +103,12 @@ def test_what_is_set_is_read_in_its_type() -> None:
         ("LLM_PROMPT_PRICE", "-0.1"),
         ("LLM_PROMPT_PRICE", "nan"),
         ("LLM_COMPLETION_PRICE", "inf"),
+        ("ADMIN_KEY", "secret"),
+        ("ADMIN_KEY", "secret secret secret"),
+        ("ADMIN_KEY", "secret-secret-secret\n"),
+        ("ADMIN_KEY", "secret-secret-sécret"),
+        ("ADMIN_KEY", "secret" * 50),
+        ("ADMIN_KEY", "ob_live_secretsecret"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_the_variable(name: str, value: str) -> None:
@@ -110,6 +116,7 @@ def test_a_wrong_value_is_an_error_that_names_the_variable(name: str, value: str
         load({PREFIX + name: value})
     assert str(error.value).startswith(f"{PREFIX}{name}: ")
     assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 SASL = {"OPENBAT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
@@ -171,6 +178,15 @@ def test_the_key_of_a_model_is_not_shown() -> None:
     settings = load({"OPENBAT_LLM_API_KEY": "secret"})
     assert settings.llm_api_key == "secret"
     assert "secret" not in repr(settings)
+
+
+def test_the_admin_key_is_not_shown() -> None:
+    assert load({}).admin_key is None
+    settings = load({"OPENBAT_ADMIN_KEY": "secret-secret-secret"})
+    assert settings.admin_key == "secret-secret-secret"
+    gateway = Gateway(settings)
+    for shown in (repr(settings), f"{settings}", repr(vars(gateway)), repr(vars(gateway.admin))):
+        assert "secret" not in shown
 
 
 def test_an_error_shows_no_password() -> None:
