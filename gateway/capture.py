@@ -13,9 +13,10 @@ from starlette.responses import Response
 from gateway.auth import authenticate
 from gateway.body import Bodies, Held, check_content_type, read_body
 from gateway.decode import captured_of, decode_capture, distinct_messages
-from gateway.errors import too_large
+from gateway.errors import RefusedError, too_large
 from gateway.head import Head
 from gateway.limits import RateLimits
+from gateway.metrics import GatewayMetrics
 from gateway.prefer import Preference, preference
 from gateway.publisher import Published, Publisher
 from gateway.registry import Registry
@@ -41,7 +42,16 @@ class Bounds(Struct, frozen=True):
 
 
 class CaptureEndpoint:
-    """Takes captures. Holds what a request needs."""
+    """Takes captures. Holds what a request needs.
+
+    Args:
+        registry: knows the chatbots.
+        limits: counts their captures.
+        publisher: takes what is to become durable.
+        bounds: of a request.
+        metrics: told what became of captures; None where nobody asks.
+
+    """
 
     def __init__(
         self,
@@ -49,18 +59,24 @@ class CaptureEndpoint:
         limits: RateLimits,
         publisher: Publisher[Expected],
         bounds: Bounds,
+        metrics: GatewayMetrics | None = None,
     ) -> None:
         self._registry = registry
         self._limits = limits
         self._publisher = publisher
         self._bounds = bounds
+        self._metrics = metrics or GatewayMetrics()
         self._bodies = Bodies()
 
     async def post(self, request: Request) -> Response:
         """Answer one capture. Raises RefusedError where it can't be taken."""
         head = Head(request)
         chatbot = authenticate(head.get(b"authorization"), self._registry.chatbot_of)
-        await self._limits.take(chatbot)
+        try:
+            await self._limits.take(chatbot)
+        except RefusedError:
+            self._metrics.rate_limited(chatbot.name)
+            raise
         check_content_type(head.get(b"content-type"))
         with Held(self._bodies) as held:
             return await self._take(request, head, chatbot, held)
@@ -68,6 +84,7 @@ class CaptureEndpoint:
     async def _take(self, request: Request, head: Head, chatbot: Chatbot, held: Held) -> Response:
         bounds = self._bounds
         body = await read_body(request, head, bounds.max_body_bytes, held)
+        read_at = time.perf_counter()
         received_at = time.time_ns() // 1000
         capture = decode_capture(body)
         captured, warnings = captured_of(
@@ -79,6 +96,11 @@ class CaptureEndpoint:
         wanted = preference(head.every(b"prefer"), bounds.longest_wait_seconds)
         published, index = self._publisher.publish(captured.conversation_id, frame)
         result = await _result(published, index, wanted)
+        if result is None or result.stored is None:
+            asked = wanted.respond_async or wanted.wait_seconds == 0
+            self._metrics.provisional(asked=asked)
+        else:
+            self._metrics.exact(time.perf_counter() - read_at)
         return Response(
             encode_answer(answer_of(captured, warnings, result)),
             headers=_answer_headers(capture, wanted),

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from gateway.errors import unavailable
+from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
 from gateway.replies import Soon
 from schemas import sizes, topics
@@ -47,12 +48,14 @@ class Published(Generic[E]):
         acknowledged: of what `on_acknowledged` gave for it, or None where the broker no longer
             knows its offset.
         soon: as `on_acknowledged` was given it; None where the broker no longer knows the offset.
+        begun_at: when its first capture came, in the loop's time.
 
     """
 
-    __slots__ = ("acknowledged", "frames", "is_due", "size", "soon", "timer")
+    __slots__ = ("acknowledged", "begun_at", "frames", "is_due", "size", "soon", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.begun_at = loop.time()
         self.frames: list[bytes] = []
         self.size = 0
         self.is_due = False
@@ -100,6 +103,7 @@ class Publisher(Generic[E]):
         timeout_seconds: how long a capture waits for its acknowledgement.
         on_acknowledged: called once for each acknowledged record, with its partition, its offset
             and the `soon` of its captures, which it has to see to.
+        metrics: told of acknowledged records; None where nobody asks.
 
     """
 
@@ -113,6 +117,7 @@ class Publisher(Generic[E]):
         reply_partition: int,
         pace: Pace,
         timeout_seconds: float,
+        metrics: GatewayMetrics | None = None,
     ) -> None:
         self._make_producer = make_producer
         self._on_acknowledged = on_acknowledged
@@ -120,6 +125,7 @@ class Publisher(Generic[E]):
         self._reply_partition = reply_partition
         self._pace = pace
         self._timeout_seconds = timeout_seconds
+        self._metrics = metrics or GatewayMetrics()
         self._loop = asyncio.get_running_loop()
         self._lanes: list[_Lane[E]] = [_Lane() for _ in range(partitions)]
         self._pending_bytes = 0
@@ -130,6 +136,21 @@ class Publisher(Generic[E]):
         self._window: asyncio.TimerHandle | None = None
         self._collecting: list[tuple[int, Published[E]]] = []
         """Batches that the window under way has begun."""
+
+    @property
+    def pending_captures(self) -> int:
+        """How many wait for acknowledgement."""
+        return self._pending_captures
+
+    @property
+    def pending_bytes(self) -> int:
+        """Their size."""
+        return self._pending_bytes
+
+    @property
+    def late_partitions(self) -> int:
+        """In how many partitions the log is late."""
+        return sum(lane.is_late for lane in self._lanes)
 
     def publish(self, conversation_id: bytes, frame: bytes) -> tuple[Published[E], int]:
         """Add an encoded capture to its partition's batch.
@@ -233,6 +254,7 @@ class Publisher(Generic[E]):
                 self._give_up(producer)
         else:
             lane.is_late = False
+            self._metrics.acknowledged(len(batch.frames), self._loop.time() - batch.begun_at)
             if not batch.acknowledged.done():
                 expected = None
                 if metadata.offset != UNKNOWN_OFFSET:

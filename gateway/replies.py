@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 from aiokafka import AIOKafkaConsumer
 
+from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
 from schemas.codec import UndecodableError
 from schemas.records import CaptureResult, RepliesRecord, replies_codec
@@ -66,19 +67,37 @@ class Replies:
         wait_seconds: the default wait for a reply.
         keep_seconds: how long a reply may be asked for at most (`Prefer: wait`).
         pace: is told how long replies take.
+        metrics: is told too; None where nobody asks.
 
     """
 
-    def __init__(self, wait_seconds: float, keep_seconds: float, pace: Pace) -> None:
+    def __init__(
+        self,
+        wait_seconds: float,
+        keep_seconds: float,
+        pace: Pace,
+        metrics: GatewayMetrics | None = None,
+    ) -> None:
         self._wait_seconds = wait_seconds
         self._keep_seconds = max(keep_seconds, wait_seconds)
         self._pace = pace
+        self._metrics = metrics or GatewayMetrics()
         self._loop = asyncio.get_running_loop()
         self._expected: dict[Name, Expected] = {}
         self._parked: dict[Name, tuple[float, Results]] = {}
         self._late: set[int] = set()
         self._awaited: Counter[int] = Counter()
         """How many of a partition's records are expected."""
+
+    @property
+    def late_partitions(self) -> int:
+        """How many partitions' breakers are open."""
+        return len(self._late)
+
+    @property
+    def awaited(self) -> int:
+        """How many records' replies may still come."""
+        return len(self._expected)
 
     def expect(self, partition: int, offset: int, soon: Soon) -> Expected:
         """Return the reply to the record at this offset, which was just acknowledged.
@@ -127,7 +146,9 @@ class Replies:
     def _settle(self, expected: Expected, results: Results) -> None:
         if expected.timer is not None:
             expected.timer.cancel()
-        self._pace.replied(self._loop.time() - expected.at)
+        took = self._loop.time() - expected.at
+        self._pace.replied(took)
+        self._metrics.replied(took)
         if not expected.is_late:
             self._late.discard(expected.partition)
         if not expected.soon.done():

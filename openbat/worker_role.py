@@ -20,9 +20,10 @@ from faust.types.auth import CredentialsT
 from openbat import notify
 from openbat.connection import Connection, UnreachableError, connection_of
 from openbat.kafka import TopicsError, captures_partitions, start_producer
-from openbat.metrics import Metrics
+from openbat.metrics import InsertMetrics, Metrics
 from openbat.patience import until_it_answers
 from openbat.settings import Settings
+from openbat.worker_metrics import WorkerCollector
 from schemas import sizes, topics
 from streams.app import WorkerApp, add_agent, exit_now, make_app, run
 from streams.clickhouse import ClickHouseAgent
@@ -30,6 +31,7 @@ from streams.conversations import ConversationsAgent
 from streams.dead_letters import DeadLetters
 from streams.entries import replay_entry
 from streams.lanes import Lanes
+from streams.progress import Progress
 from streams.sweep import Sweeper
 from streams.table import WorkerTable
 from streams.window import Windows
@@ -109,15 +111,17 @@ def run_clickhouse(settings: Settings) -> None:
 async def run_worker(role: str, group: str, settings: Settings, build: Build) -> None:
     """Run a worker of a role until it is told to stop."""
     _on_stop_signal(os._exit, 0)  # until there is something to drain
+    metrics = Metrics()
+    state = WorkerCollector(asyncio.get_running_loop())
+    metrics.registry.register(state)
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port)
     connection = connection_of(settings)
     partitions = await until_it_answers(
         "Kafka",
         (KafkaError, TopicsError, UnreachableError),
         lambda: captures_partitions(connection),
     )
-    metrics = Metrics()
-    if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
     with slot(settings.data_dir, role) as (directory, identity):
         producer = await until_it_answers(
             "Kafka", (KafkaError,), lambda: start_producer(connection, sizes.CHANGELOG_BATCH)
@@ -133,6 +137,7 @@ async def run_worker(role: str, group: str, settings: Settings, build: Build) ->
         )
         dead_letters = DeadLetters(producer, metrics.dead_letter)
         await build(Parts(app, settings, connection, identity, producer, dead_letters, metrics))
+        state.progress = Progress(app)
         stop = asyncio.Event()
         _on_stop_signal(stop.set)
 
@@ -182,10 +187,12 @@ async def _clickhouse(parts: Parts) -> None:
     app = parts.app
     # The other worker starts half a second of processor time sooner without ClickHouse's client.
     from openbat.clickhouse_writer import connect_writer
-    from sinks.analysis_rows import AnalysisBatch
-    from sinks.rows import RowBatch
+    from sinks.analysis_rows import ANALYSIS_TABLE, AnalysisBatch
+    from sinks.rows import CONVERSATION_TABLE, MESSAGE_TABLE, RowBatch
 
-    writer = await connect_writer(parts.settings)
+    tables = MESSAGE_TABLE, CONVERSATION_TABLE, ANALYSIS_TABLE
+    inserts = InsertMetrics(parts.metrics.registry, tables)
+    writer = await connect_writer(parts.settings, inserts)
     messages = ClickHouseAgent[RowBatch](topics.MESSAGES, RowBatch, writer, parts.dead_letters)
     analyses = ClickHouseAgent[AnalysisBatch](
         topics.ANALYSES, AnalysisBatch, writer, parts.dead_letters

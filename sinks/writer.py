@@ -1,13 +1,14 @@
 """Writes batches of rows to ClickHouse, and isolates a row that it will never take."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import lz4.frame  # type: ignore[import-untyped]
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from schemas.dead_letters import detail_of
 from sinks.analysis_rows import AnalysisBatch
@@ -47,6 +48,12 @@ class Client(Protocol):
     ) -> Any: ...
 
 
+Inserted = Callable[[str, int, float], None]
+"""Told the table, the rows and the seconds of an insert, those of its repetitions included."""
+Repeated = Callable[[str], None]
+"""Told the table of an insert that failed and is tried again."""
+
+
 class Batch(Protocol):
     """Rows of several records."""
 
@@ -55,16 +62,29 @@ class Batch(Protocol):
         """The rows of each table, in the order in which tables are written."""
 
 
+def _nobody(*_: object) -> None:
+    """Tell nobody."""
+
+
 class ClickHouseWriter:
     """Inserts batches, table by table, in a thread of its own. Batches may overlap.
+
+    Args:
+        client: sends them.
+        inserted: called after each insert that ClickHouse took.
+        repeated: called before each that is tried again.
 
     Raises:
         ClickHouseError: at construction, ClickHouse can't be reached or lacks the tables.
 
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self, client: Client, inserted: Inserted = _nobody, repeated: Repeated = _nobody
+    ) -> None:
         self._client = client
+        self._inserted = inserted
+        self._repeated = repeated
         batches: tuple[Batch, ...] = (RowBatch(), AnalysisBatch())
         for rows in (rows for batch in batches for rows in batch.tables):
             # Fails here, not at the first row, where the schema is missing.
@@ -99,20 +119,27 @@ class ClickHouseWriter:
         return rejected
 
     async def _insert_part(self, rows: Rows[Any], part: range) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
-            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_RETRY_WAIT_SECONDS),
-            before_sleep=lambda state: log.warning(
+        begun_at = time.monotonic()
+
+        def before_sleep(state: RetryCallState) -> None:
+            self._repeated(rows.table)
+            log.warning(
                 "insert failed; trying again",
                 table=rows.table,
                 rows=len(part),
                 attempt=state.attempt_number,
                 error=detail_of(state.outcome.exception() if state.outcome else None),
-            ),
+            )
+
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_RETRY_WAIT_SECONDS),
+            before_sleep=before_sleep,
             reraise=True,
         ):
             with attempt:
                 await asyncio.to_thread(self._send, rows, part)
+        self._inserted(rows.table, len(part), time.monotonic() - begun_at)
 
     def _send(self, rows: Rows[Any], part: range) -> None:
         block = lz4.frame.compress(b"".join(rows.encoded[part.start : part.stop]))

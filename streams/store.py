@@ -99,6 +99,16 @@ class TableStore(Store):  # type: ignore[misc]
         batch.put(self.offset_key, str(offset).encode())
         self._db_for_partition(partition).write(batch)
 
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Return the entries, as RocksDB estimates them, and bytes of files, by partition."""
+        return {
+            partition: (
+                db.property_int_value("rocksdb.estimate-num-keys") or 0,
+                db.property_int_value("rocksdb.total-sst-files-size") or 0,
+            )
+            for partition, db in self._dbs.items()
+        }
+
     def apply_changelog_batch(
         self,
         batch: Iterable[Any],

@@ -122,6 +122,10 @@ class WorkerTable(faust.Table):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - a table that lacks an entry may not be used
             self._on_failure(error)
 
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Return the entries, as RocksDB estimates them, and bytes of files, by partition."""
+        return cast("TableStore", self.data).sizes()
+
     def forget_positions(self) -> None:
         """Start anew after a rebalance: what was staged is written, or will be replayed."""
         self._next_offset.clear()
