@@ -245,26 +245,21 @@ def show(name: Name) -> None:
 def rotate_key(name: Name) -> None:
     """Give a chatbot a new key; print it, once. The old one stops at once."""
     from openbat.chatbots import new_key, update, with_key
-    from openbat.local import state
-    from schemas.chatbots import DEMO
+    from openbat.local.demo import keep_demo_key
 
     loaded = settings.load()
     key = new_key()
     bot = run(update(connection(), name, lambda bot: with_key(bot, key)))
-    running = state.read(loaded.data_dir)
-    if running is not None and running.chatbot_id == bot.id and bot.name == DEMO:
-        state.write_private(loaded.data_dir / "demo.key", key.encode() + b"\n")
+    keep_demo_key(loaded.data_dir, bot, key)
     typer.echo(key)
 
 
 @chatbots.command()
 def archive(name: Name) -> None:
     """Let a chatbot take no more captures. Its data stays."""
-    from msgspec.structs import replace
+    from openbat.chatbots import archived, update
 
-    from openbat.chatbots import update
-
-    bot = run(update(connection(), name, lambda bot: replace(bot, state="archived")))
+    bot = run(update(connection(), name, archived))
     typer.echo(f"{bot.name} is archived")
 
 
