@@ -9,7 +9,22 @@ from typing import Protocol
 from msgspec import Struct
 
 from schemas.analysis import DEFAULT_FLAGS, DEFAULT_INTENTS, Kind
-from schemas.capture import Role
+from schemas.records import Turn
+
+__all__ = [
+    "ENTRY_POINTS",
+    "Analyzer",
+    "AnalyzerError",
+    "Answer",
+    "Finding",
+    "OverBudgetError",
+    "Subject",
+    "SubjectError",
+    "Turn",
+    "UnavailableError",
+    "Vocabulary",
+    "family",
+]
 
 ENTRY_POINTS = "openbat.analyzers"
 
@@ -17,15 +32,6 @@ ENTRY_POINTS = "openbat.analyzers"
 def family(name: str) -> str:
     """Return what stands before the colon of an analyzer's name: `llm` of `llm:model`."""
     return name.partition(":")[0]
-
-
-class Turn(Struct, frozen=True, array_like=True, gc=False):
-    """A message as analyzers see it. `id` is the message's, `sent_at` microseconds since 1970."""
-
-    id: str
-    role: Role
-    content: str
-    sent_at: int
 
 
 class Vocabulary(Struct, frozen=True, gc=False):

@@ -109,13 +109,18 @@ class RepliesRecord(Struct, array_like=True):
     results: list[CaptureResult]
 
 
-class NewMessage(Struct, array_like=True, gc=False):
-    """A message that was new. `position` orders the messages of a conversation."""
+class Turn(Struct, array_like=True, frozen=True, gc=False):
+    """A message as analyzers see it. `id` is the message's, `sent_at` microseconds since 1970."""
 
     id: Id
     role: Role
     content: str
     sent_at: SentAt
+
+
+class NewMessage(Turn, array_like=True, frozen=True, gc=False):
+    """A message that was new. `position` orders the messages of a conversation."""
+
     received_at: ReceivedAt
     position: Position
 
@@ -155,13 +160,9 @@ class Change(Struct, array_like=True):
     messages: msgspec.Raw
 
 
-class Said(Struct, array_like=True, gc=False):
+class Said(Turn, array_like=True, frozen=True, gc=False):
     """A message as it is remembered for the analysis of later ones: its content may be cut."""
 
-    id: Id
-    role: Role
-    content: str
-    sent_at: SentAt
     position: Position
 
 

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from analysis.protocol import Analyzer, Finding, Subject, Turn, Vocabulary, family
+from analysis.protocol import Analyzer, Finding, Subject, Vocabulary, family
 from schemas.analyses import Analysis
-from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS, Kind
+from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS
 from schemas.chatbots import ChatbotSettings
 from schemas.dead_letters import Source
 from schemas.records import AnalysisItem, NewMessage, Said, encode
@@ -109,8 +109,7 @@ def of_messages(
     for at, (message, said) in enumerate(zip(new, before, strict=True), start=1):
         kinds = MESSAGE_KINDS[message.role] & settings.analyses
         if kinds:
-            turn = Turn(message.id, message.role, message.content, message.sent_at)
-            subject = _subject(item, turn, said, kinds, vocabulary)
+            subject = Subject(item.chatbot_id, message, said, kinds, vocabulary)
             part = replace(source, index=source.index + at)
             yield Question(subject, item, message, said, part)
 
@@ -122,19 +121,8 @@ def of_conversation(
     kinds = CONVERSATION_KINDS & settings.analyses
     said = tuple(item.said or ())
     if kinds and said:
-        subject = _subject(item, None, said, kinds, _vocabulary(settings))
+        subject = Subject(item.chatbot_id, None, said, kinds, _vocabulary(settings))
         yield Question(subject, item, None, said, source)
-
-
-def _subject(
-    item: AnalysisItem,
-    message: Turn | None,
-    said: tuple[Said, ...],
-    kinds: frozenset[Kind],
-    vocabulary: Vocabulary,
-) -> Subject:
-    before = tuple(Turn(each.id, each.role, each.content, each.sent_at) for each in said)
-    return Subject(item.chatbot_id, message, before, kinds, vocabulary)
 
 
 def _vocabulary(settings: ChatbotSettings) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 from analysis.offline.behaviour import behaviour
@@ -50,7 +51,10 @@ def judge(subject: Subject) -> Answer:
 
 
 class OfflineAnalyzer:
-    """Implements `analysis.protocol.Analyzer`; holds nothing, so any number may work at once."""
+    """Implements `analysis.protocol.Analyzer`, in a thread of its own.
+
+    One: Python runs one at a time anyway, and more would wait for each other.
+    """
 
     name = "offline"
     version = (
@@ -60,9 +64,17 @@ class OfflineAnalyzer:
     paid = False
     batch_size = 64
 
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "offline")
+
     async def analyze(self, subjects: Sequence[Subject]) -> Sequence[Answer]:
         """Return an answer for each subject, in their order, found beside the event loop."""
-        return await asyncio.to_thread(lambda: [judge(subject) for subject in subjects])
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, _judge_all, subjects)
 
     async def close(self) -> None:
-        """Hold nothing, give nothing back."""
+        self._thread.shutdown(wait=False)
+
+
+def _judge_all(subjects: Sequence[Subject]) -> list[Answer]:
+    return [judge(subject) for subject in subjects]

@@ -33,6 +33,8 @@ CONVERSATIONS, TURNS = 24, 24
 before it knows how quick its analyzers are, so that some is put off."""
 CHATBOT = b"\x07" * 16
 SECONDS = 60.0
+LATENCY_SECONDS = 0.05
+"""Of the model: longer than the log takes, so that a kill finds few answers that are not kept."""
 
 Result = tuple[bytes, str, str, str]
 """A conversation, a message, a kind and an analyzer."""
@@ -63,6 +65,7 @@ def given(tmp_path: Path) -> Iterator[Given]:
         (broker,) = exits.enter_context(brokers(tmp_path))
         asyncio.run(migrate_topics(broker.connection, PARTITIONS, replication_factor=1))
         endpoint = exits.enter_context(LlmEndpoint())
+        endpoint.latency_seconds = LATENCY_SECONDS
         yield Given(broker.connection, endpoint, tmp_path / "worker", tmp_path / "failpoints")
 
 
@@ -152,6 +155,7 @@ def test_kills_at_each_durable_step_lose_no_result(given: Given) -> None:
             lambda: len(asyncio.run(results(given.connection))) >= len(wanted), SECONDS, "results"
         )
     assert asyncio.run(results(given.connection)) == wanted
-    # What was answered is read from the changelog; only what a kill overtook is asked again.
+    # What was answered is read from the changelog; what a kill overtook is asked again. If nothing
+    # were kept, each would be asked twice at least: a kill comes in each lap.
     asked = given.endpoint.times_asked()
-    assert asked.total() / len(asked) < 1.5
+    assert asked.total() / len(asked) < 1.9
