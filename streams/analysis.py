@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from schemas.records import (
 )
 from streams import asking
 from streams.apply import batches
-from streams.asking import NO_MESSAGES, Question
+from streams.asking import NO_MESSAGES, About, Question
 from streams.changelog import Acknowledged, ChangelogEntry, send_changelog
 from streams.context import (
     Context,
@@ -76,6 +76,18 @@ class _Gulp:
         self.local: Local = {}
         self.changelog: list[ChangelogEntry] = []
         self.swept = False
+        self._asked = set[About]()
+
+    def ask(self, questions: Iterable[Question]) -> None:
+        """Take in questions, but for those that are here already.
+
+        What was put off or sent before a kill comes again, often in one gulp with the first: none
+        is paid for twice.
+        """
+        for question in questions:
+            if question.about not in self._asked:
+                self._asked.add(question.about)
+                self.questions.append(question)
 
 
 class AnalysisAgent:
@@ -144,7 +156,7 @@ class AnalysisAgent:
                 clock = max(clock, taken.context.received_at)
             counts[item.chatbot_id] += len(new)
             if counts[item.chatbot_id] <= share and not self._panel.hurries:
-                gulp.questions += self._questions(item, new, taken.before, source)
+                gulp.ask(self._questions(item, new, taken.before, source))
             elif item.said is None:
                 gulp.put_off.append(replace(item, said=known.said if known else []))
             else:
@@ -177,7 +189,7 @@ class AnalysisAgent:
                 gulp.put_off.append(item)
                 continue
             before = take_in(None, item, new, source.offset, source.index, self._quiet).before
-            gulp.questions += self._questions(item, new, before, source)
+            gulp.ask(self._questions(item, new, before, source))
         await self._answer(partition, records, gulp, patience_seconds=PATIENCE_SECONDS)
 
     async def _items(
@@ -244,7 +256,7 @@ class AnalysisAgent:
             )
             source = Source(topics.ANALYSIS, partition, context.offset, context.number)
             settings = self._settings_of(context.chatbot_id)
-            gulp.questions += asking.of_conversation(item, settings, source)
+            gulp.ask(asking.of_conversation(item, settings, source))
 
     def _forget_found(self, partition: int, conversation_id: bytes, gulp: _Gulp) -> None:
         prefix = found_prefix(conversation_id)

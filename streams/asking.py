@@ -17,6 +17,10 @@ from streams.context import found_key
 
 NO_MESSAGES = msgspec.Raw(encode([]))
 
+About = tuple[bytes, int, bool, int, frozenset[str], int]
+"""A conversation, a position in it, whether it is the whole up to there, its revision then, the
+analyzers that are named, the re-analysis."""
+
 
 class Question(Struct, frozen=True, gc=False):
     """A subject, and all that its rows, or its letter, need.
@@ -35,6 +39,14 @@ class Question(Struct, frozen=True, gc=False):
     message: NewMessage | None
     said: tuple[Said, ...]
     source: Source
+
+    @property
+    def about(self) -> About:
+        """What is asked of whom: the same again would have the same rows."""
+        item, whole = self.item, self.message is None
+        revision = item.revision if whole else 0
+        analyzers = frozenset(item.analyzers)
+        return item.conversation_id, self.position, whole, revision, analyzers, item.run
 
     @property
     def position(self) -> int:

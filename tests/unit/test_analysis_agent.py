@@ -537,6 +537,21 @@ async def test_a_hot_chatbots_messages_are_put_off_and_no_others(tmp_path: Path)
     assert worker.acked == [0, 1, 0]
 
 
+async def test_what_comes_twice_in_one_gulp_is_asked_once(tmp_path: Path) -> None:
+    analyzer = FakeAnalyzer("a", paid=True)
+    worker = Worker(tmp_path, analyzer)
+    twice = item(message(1, "one"), message(2, "two"))
+    put_off_twice = msgspec.structs.replace(twice, said=[])
+    sent = await worker.take(0, record(twice, twice), record(twice))
+    sent += await worker.take_later(0, record(put_off_twice), record(put_off_twice))
+    other = msgspec.structs.replace(put_off_twice, run=7)
+    sent += await worker.take_later(2, record(other, put_off_twice, other))
+    await worker.close()
+    asked = [subject.message.id for subject in analyzer.subjects if subject.message]
+    assert asked == ["m1", "m2", "m1", "m2"]  # the re-analysis asks again, once
+    assert worker.acked == [0, 1, 0, 1, 2]
+
+
 async def test_a_conversation_that_begins_with_too_many_is_put_off_too(tmp_path: Path) -> None:
     analyzer = FakeAnalyzer("a")
     worker = Worker(tmp_path, analyzer)
