@@ -17,6 +17,7 @@ from bench import data
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.limits import RateLimits
+from gateway.metrics import GatewayMetrics
 from gateway.publisher import Published, Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected
@@ -41,6 +42,7 @@ class Nowhere:
 def main() -> None:
     settings = Settings()
     endpoint: list[CaptureEndpoint] = []
+    metrics = GatewayMetrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -56,6 +58,7 @@ def main() -> None:
                     settings.max_body_bytes,
                     settings.max_wait_seconds,
                 ),
+                metrics,
             )
         )
         yield
@@ -67,7 +70,7 @@ def main() -> None:
         return True
 
     listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=2048)
-    app = make_app(capture, ready, lifespan, "bench")
+    app = make_app(capture, ready, lifespan, "bench", metrics)
     server = uvicorn.Server(server_config(app, settings))
     server.run(sockets=[listener])
 

@@ -49,8 +49,8 @@ MAX_BODIES_BYTES = 4 * sizes.MIB
 _MAX_DIGITS = 9
 
 _encode = msgspec.json.Encoder().encode
-_new_chatbot = msgspec.json.Decoder(NewChatbot)
-_patch = msgspec.json.Decoder(ChatbotPatch)
+_new_chatbot = msgspec.json.Decoder(NewChatbot).decode
+_patch = msgspec.json.Decoder(ChatbotPatch).decode
 
 
 class AdminApi:
@@ -118,7 +118,7 @@ class AdminApi:
             )
         return self._chatbots()
 
-    async def _body(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
+    async def _body(self, request: Request, decode: Callable[[str], T]) -> T:
         head = Head(request)
         check_content_type(head.get(b"content-type"))
         with Held(self._bodies) as held:
@@ -129,7 +129,7 @@ class AdminApi:
                     raise
                 message = f"The body is over {BODY_BYTES} bytes."
                 raise RefusedError(413, error.code, message, headers=error.headers) from None
-            return decoded(decoder, body)
+            return decoded(decode, body)
 
 
 def _sha256(key: str) -> bytes:

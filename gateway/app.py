@@ -67,7 +67,7 @@ def make_app(
     is_ready: Callable[[], Awaitable[bool]],
     lifespan: Lifespan[Starlette],
     version: str,
-    metrics: GatewayMetrics | None = None,
+    metrics: GatewayMetrics,
     admin: Sequence[Route] = (),
 ) -> Starlette:
     """Return the ASGI app.
@@ -81,7 +81,6 @@ def make_app(
         admin: the routes of the admin API.
 
     """
-    measured = metrics or GatewayMetrics()
 
     async def healthz(_request: Request) -> Response:
         return Response(_HEALTHY, media_type="application/json")
@@ -100,11 +99,11 @@ def make_app(
         if any(name in request.headers for name in FORWARDED):
             raise HTTPException(404)
         encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encoder(measured.registry), headers={"Content-Type": content_type})
+        return Response(encoder(metrics.registry), headers={"Content-Type": content_type})
 
     app = _App(
         capture,
-        measured,
+        metrics,
         routes=[
             Route(CAPTURE, capture, methods=["POST"]),
             Route("/healthz", healthz),

@@ -49,7 +49,7 @@ class CaptureEndpoint:
         limits: counts their captures.
         publisher: takes what is to become durable.
         bounds: of a request.
-        metrics: told what became of captures; None where nobody asks.
+        metrics: told what became of captures.
 
     """
 
@@ -59,13 +59,13 @@ class CaptureEndpoint:
         limits: RateLimits,
         publisher: Publisher[Expected],
         bounds: Bounds,
-        metrics: GatewayMetrics | None = None,
+        metrics: GatewayMetrics,
     ) -> None:
         self._registry = registry
         self._limits = limits
         self._publisher = publisher
         self._bounds = bounds
-        self._metrics = metrics or GatewayMetrics()
+        self._metrics = metrics
         self._bodies = Bodies()
 
     async def post(self, request: Request) -> Response:

@@ -1,26 +1,21 @@
 """From a body's bytes to the capture that is published: decoded once, checked once. Pure."""
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import get_args
 from uuid import UUID
 
 import msgspec
 import uuid_utils
 
-from gateway.errors import bad_request
-from gateway.members import AT, decode_hook, fields_of
-from schemas.capture import Capture, Message, Role
+from gateway.json_body import decoded
+from gateway.members import decode_hook, fields_of
+from schemas.capture import Capture, Message
 from schemas.chatbots import Chatbot
 from schemas.records import Captured, CapturedMessage
 
 _decode = msgspec.json.Decoder(Capture, dec_hook=decode_hook).decode
 MAX_IDS = 10_000
 """Chatbots whose id is kept parsed."""
-_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_PYTHON_TYPE = re.compile(rf"\b({'|'.join(_JSON_TYPES)})\b")
-_AT_PATH = re.compile(r"(?s)(.*) - at `(?:key in )?(\$.*)`")
 
 
 def decode_capture(body: bytes) -> Capture:
@@ -30,31 +25,7 @@ def decode_capture(body: bytes) -> Capture:
         RefusedError: 400, with the path of the first fault.
 
     """
-    try:
-        # msgspec passes over strings in members that it ignores; this looks at all of them.
-        return _decode(str(body, "utf-8"))
-    except UnicodeDecodeError:
-        raise bad_request("invalid_json", "The body is not UTF-8.", "$") from None
-    except RecursionError:
-        raise bad_request("invalid_json", "The body is nested too deeply.", "$") from None
-    except msgspec.ValidationError as error:
-        match = _AT_PATH.fullmatch(str(error))
-        message, path = match.groups() if match else (str(error), "$")
-        message, _, below = message.partition(AT)
-        raise bad_request("invalid_body", _in_json_words(message), path + below) from None
-    except msgspec.DecodeError as error:
-        message = str(error)
-        if message == "Input data was truncated":
-            # What msgspec also says of half a surrogate pair.
-            message = "JSON is malformed: it ends early, or holds half of a surrogate pair"
-        raise bad_request("invalid_json", message if body else "The body is empty.", "$") from None
-
-
-def _in_json_words(message: str) -> str:
-    """Return msgspec's message with JSON's names for Python's types."""
-    if message.startswith("Invalid enum value"):
-        return f"{message}, expected one of {', '.join(get_args(Role))}"
-    return _PYTHON_TYPE.sub(lambda match: _JSON_TYPES[match.group()], message)
+    return decoded(_decode, body)
 
 
 def captured_of(

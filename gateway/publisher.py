@@ -103,7 +103,7 @@ class Publisher(Generic[E]):
         timeout_seconds: how long a capture waits for its acknowledgement.
         on_acknowledged: called once for each acknowledged record, with its partition, its offset
             and the `soon` of its captures, which it has to see to.
-        metrics: told of acknowledged records; None where nobody asks.
+        metrics: told of acknowledged records.
 
     """
 
@@ -117,7 +117,7 @@ class Publisher(Generic[E]):
         reply_partition: int,
         pace: Pace,
         timeout_seconds: float,
-        metrics: GatewayMetrics | None = None,
+        metrics: GatewayMetrics,
     ) -> None:
         self._make_producer = make_producer
         self._on_acknowledged = on_acknowledged
@@ -125,7 +125,7 @@ class Publisher(Generic[E]):
         self._reply_partition = reply_partition
         self._pace = pace
         self._timeout_seconds = timeout_seconds
-        self._metrics = metrics or GatewayMetrics()
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._lanes: list[_Lane[E]] = [_Lane() for _ in range(partitions)]
         self._pending_bytes = 0

@@ -67,7 +67,7 @@ class Replies:
         wait_seconds: the default wait for a reply.
         keep_seconds: how long a reply may be asked for at most (`Prefer: wait`).
         pace: is told how long replies take.
-        metrics: is told too; None where nobody asks.
+        metrics: is told too.
 
     """
 
@@ -76,12 +76,12 @@ class Replies:
         wait_seconds: float,
         keep_seconds: float,
         pace: Pace,
-        metrics: GatewayMetrics | None = None,
+        metrics: GatewayMetrics,
     ) -> None:
         self._wait_seconds = wait_seconds
         self._keep_seconds = max(keep_seconds, wait_seconds)
         self._pace = pace
-        self._metrics = metrics or GatewayMetrics()
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._expected: dict[Name, Expected] = {}
         self._parked: dict[Name, tuple[float, Results]] = {}

@@ -23,6 +23,7 @@ from gateway.capture import LEFT_OUT
 from gateway.decode import captured_of, decode_capture
 from gateway.errors import RefusedError
 from gateway.limits import OFF, RateLimits
+from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
 from gateway.registry import Registry
 from gateway.replies import Replies, result_at
@@ -113,7 +114,7 @@ def replies(data: bytes) -> None:
     reply = replies_codec.decode(data)
 
     async def receive() -> None:
-        waiting = Replies(1, 1, Pace(0, 0))
+        waiting = Replies(1, 1, Pace(0, 0), GatewayMetrics())
         expected = waiting.expect(
             reply.partition, reply.offset, asyncio.get_running_loop().create_future()
         )

@@ -29,6 +29,7 @@ from gateway.chatbot_settings import (
     merged,
 )
 from gateway.errors import RefusedError, unavailable
+from gateway.metrics import GatewayMetrics
 from gateway.registry import Registry
 from openbat import admin, chatbots
 from openbat.admin import RegistryChatbots
@@ -111,7 +112,9 @@ def client_of(key: str | None, store: Callable[[], RegistryChatbots]) -> httpx.A
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
 
-    app = make_app(nothing, nothing, lifespan, "test", admin=AdminApi(key, store).routes())
+    app = make_app(
+        nothing, nothing, lifespan, "test", GatewayMetrics(), AdminApi(key, store).routes()
+    )
     transport = httpx.ASGITransport(app)
     return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=BEARER)
 

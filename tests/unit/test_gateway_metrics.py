@@ -6,12 +6,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
-import prometheus_client
 import pytest
 from aiokafka.errors import KafkaConnectionError
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
@@ -23,7 +19,6 @@ from gateway.pace import Pace
 from gateway.publisher import Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected, Replies
-from gateway.tally import Histogram
 from openbat.chatbots import new_key, with_key
 from openbat.gateway_role import _show_state
 from schemas import sizes
@@ -222,19 +217,3 @@ async def test_who_comes_through_a_proxy_gets_no_metrics(gateway: Gateway) -> No
         answer = await gateway.client.get("/metrics", headers={name: value})
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "not_found"
-
-
-@given(st.lists(st.floats(0, 100) | st.sampled_from((0.5, 1.0, 2.5)), max_size=30))
-def test_a_histogram_exports_what_prometheus_clients_own_would(values: list[float]) -> None:
-    bounds = (0.5, 1.0, 2.5)
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    histogram = Histogram("seconds", "Seconds.", bounds, ours)
-    reference = prometheus_client.Histogram("seconds", "Seconds.", buckets=bounds, registry=theirs)
-    for value in values:
-        histogram.observe(value)
-        reference.observe(value)
-    exported, expected = (
-        [line for line in generate_latest(each).decode().splitlines() if "_created" not in line]
-        for each in (ours, theirs)
-    )
-    assert exported == expected

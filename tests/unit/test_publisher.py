@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from gateway import publisher
 from gateway.errors import RefusedError
+from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
 from gateway.publisher import UNKNOWN_OFFSET, Published, Publisher
 from gateway.replies import Soon
@@ -65,6 +66,7 @@ async def make(brokers: Brokers) -> AsyncIterator[Make]:
                 reply_partition=7,
                 pace=Pace(linger_seconds, linger_seconds),
                 timeout_seconds=timeout_seconds,
+                metrics=GatewayMetrics(),
             )
         )
         return made[-1]

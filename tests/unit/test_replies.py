@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway import replies
+from gateway.metrics import GatewayMetrics
 from gateway.pace import SHARE, WEIGHT, Pace
 from gateway.replies import Expected, Replies, Results, read_replies, result_at
 from schemas.records import CaptureResult, RepliesRecord, replies_codec
@@ -16,7 +17,7 @@ SHORT_SECONDS = 0.02
 
 
 def replies_within(wait_seconds: float, keep_seconds: float) -> Replies:
-    return Replies(wait_seconds, keep_seconds, Pace(0, 0))
+    return Replies(wait_seconds, keep_seconds, Pace(0, 0), GatewayMetrics())
 
 
 def expect(matched: Replies, partition: int, offset: int) -> Expected:
@@ -185,7 +186,7 @@ async def test_who_waits_when_the_gateway_ends_is_told_that_nothing_comes() -> N
 
 async def test_the_pace_follows_what_replies_take() -> None:
     pace = Pace(0, 1)
-    matched = Replies(SHORT_SECONDS, LONG_SECONDS, pace)
+    matched = Replies(SHORT_SECONDS, LONG_SECONDS, pace, GatewayMetrics())
     expected = expect(matched, 0, 1)
     assert await expected.soon is None
     # Where none comes at all, a linger would help nobody; a late one counts when it is there.
