@@ -105,11 +105,27 @@ def run_conversations(settings: Settings) -> None:
 
 
 def run_clickhouse(settings: Settings) -> None:
-    uvloop.run(run_worker("clickhouse", topics.CLICKHOUSE_GROUP, settings, _clickhouse))
+    uvloop.run(
+        run_worker("clickhouse", topics.CLICKHOUSE_GROUP, settings, _clickhouse, ".analyses")
+    )
 
 
-async def run_worker(role: str, group: str, settings: Settings, build: Build) -> None:
-    """Run a worker of a role until it is told to stop."""
+async def run_worker(
+    role: str, group: str, settings: Settings, build: Build, subscription: str = ""
+) -> None:
+    """Run a worker of a role until it is told to stop.
+
+    Args:
+        role: whose slot in the data directory it takes.
+        group: the consumer group.
+        settings: of the process.
+        build: adds what the role does.
+        subscription: changes whenever the role reads other topics than in the release before. Kafka
+            gives a static member that comes back the assignment that it had, whatever it subscribes
+            to now: under the same name it would read the topics of the release before alone, until
+            something else made the group rebalance.
+
+    """
     _on_stop_signal(os._exit, 0)  # until there is something to drain
     metrics = Metrics()
     state = WorkerCollector(asyncio.get_running_loop())
@@ -131,7 +147,7 @@ async def run_worker(role: str, group: str, settings: Settings, build: Build) ->
             connection.bootstrap,
             partitions,
             directory,
-            identity,
+            identity + subscription,
             settings.standby_replicas,
             credentials(connection),
         )

@@ -14,6 +14,7 @@ COMMANDS = {
     "gateway": ["gateway"],
     "conversations": ["worker", "conversations"],
     "clickhouse": ["worker", "clickhouse"],
+    "analysis": ["worker", "analysis"],
 }
 STOPPED = {0, -15}
 """How a role ends that was told to: uvicorn raises SIGTERM again when it is done."""

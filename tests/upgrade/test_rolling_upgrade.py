@@ -37,7 +37,7 @@ WORKERS: list[Place] = [
 NEW = {topics.ANALYSIS_LATER, topics.CONTEXTS_CHANGELOG, topics.SPENDING}
 """Topics that the release before does not know."""
 SILENT = {topics.ANALYSES, topics.DEAD_LETTERS} | NEW
-"""Topics that must be empty: no analysis worker runs, and nothing may be undecodable."""
+"""Topics that must be empty: no analysis worker runs yet, and nothing may be undecodable."""
 
 
 class Pipeline(NamedTuple):
@@ -109,6 +109,16 @@ def check_rows(stack: Stack, load: Load) -> None:
         }
 
     wait_until(lambda: stored() == states, 30, "the conversations' states")
+
+
+def check_sentiments(stack: Stack, load: Load) -> None:
+    """Check that each message has one sentiment, whichever release's worker asked for it."""
+    expected = [{"rows": load.messages, "messages": load.messages}]
+    query = (
+        "SELECT count() AS rows, uniqExact(conversation_id, message_id) AS messages "
+        "FROM openbat.analyses WHERE kind = 'sentiment'"
+    )
+    assert stack.wait_sql(query, expected, 60) == expected
 
 
 async def all_values(connection: Connection) -> dict[str, list[tuple[bytes | None, bytes]]]:
@@ -200,3 +210,7 @@ def test_role_by_role_under_load(
 
         values = check_formats(stack.connection, previous)
         report.add("values in Kafka that both releases read to the same", values.total())
+
+        processes.start(CURRENT, ("analysis", 0))
+        check_sentiments(stack, load)
+        report.add("messages of either release's worker analysed, each once", load.messages)
