@@ -16,10 +16,17 @@ PARTITION = TopicPartition(topics.CHATBOTS, 0)
 
 
 class Registry:
-    """Chatbots by the SHA-256 of their key. Pure: entries in, look-ups out."""
+    """Chatbots by the SHA-256 of their key. Pure: entries in, look-ups out.
+
+    Attributes:
+        generation: of the registry.
+        unreadable: ids of chatbots whose last entry could not be read.
+
+    """
 
     def __init__(self) -> None:
         self.generation = 0
+        self.unreadable: set[bytes] = set()
         self._by_id: dict[bytes, Chatbot] = {}
         self._by_key: dict[bytes, Chatbot] = {}
 
@@ -48,10 +55,14 @@ class Registry:
         before = self._by_id.pop(key, None)
         if before is not None:
             self._by_key.pop(before.key_sha256, None)
-        if value is not None:
+        if value is None:
+            self.unreadable.discard(key)
+        else:
+            self.unreadable.add(key)
             chatbot = chatbot_codec.decode(value)
             if key != _key_of(chatbot):
                 raise UndecodableError("the entry's key is not its chatbot's id")
+            self.unreadable.discard(key)
             self._by_id[key] = chatbot
             self._by_key[chatbot.key_sha256] = chatbot
 

@@ -175,6 +175,9 @@ class Chatbots:
         return chatbot.settings if chatbot else _DEFAULTS
 
     def limits_of(self, chatbot_id: bytes) -> DailyLimits:
+        """Return what may be spent on a chatbot: nothing where its limits can't be read."""
+        if chatbot_id in self.registry.unreadable:
+            return DailyLimits(tokens=0, cost=0)
         settings = self.settings_of(chatbot_id)
         return DailyLimits(settings.tokens_per_day, settings.cost_per_day)
 

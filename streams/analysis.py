@@ -146,10 +146,11 @@ class AnalysisAgent:
         share = self._share.messages
         # By records where there are some: a backlog must not look like silence.
         clock = 0 if records else self._now()
-        async for item, new, source in self._items(topics.ANALYSIS, partition, records, gulp):
-            known = None
-            if item.said is None:
-                known = self._context(partition, item.conversation_id, gulp)
+        items = [each async for each in self._items(topics.ANALYSIS, partition, records, gulp)]
+        fresh = (item.conversation_id for item, _, _ in items if item.said is None)
+        self._read_contexts(partition, fresh, gulp)
+        for item, new, source in items:
+            known = gulp.contexts[item.conversation_id] if item.said is None else None
             taken = take_in(known, item, new, source.offset, source.index, self._quiet)
             if item.said is None:
                 gulp.contexts[item.conversation_id] = taken.context
@@ -208,7 +209,7 @@ class AnalysisAgent:
                 continue
             number = 0
             for item in items:
-                source = replace(source, index=number)
+                source = Source(topic, partition, offset, number)
                 number += 1
                 try:
                     new = decode_new_messages(item.messages)
@@ -231,17 +232,21 @@ class AnalysisAgent:
             return asking.of_messages(item, new, before, settings, source)
         return asking.of_conversation(item, settings, source)
 
-    def _context(self, partition: int, conversation_id: bytes, gulp: _Gulp) -> Context | None:
-        if conversation_id not in gulp.contexts:
-            key = context_key(conversation_id)
-            stored = decode_context(self._table.read(partition, [key]).get(key))
-            gulp.contexts[conversation_id] = gulp.before[conversation_id] = stored
-        return gulp.contexts[conversation_id]
+    def _read_contexts(
+        self, partition: int, conversation_ids: Iterable[bytes], gulp: _Gulp
+    ) -> None:
+        keys = {context_key(each): each for each in conversation_ids if each not in gulp.contexts}
+        stored = self._table.read(partition, list(keys))
+        for key, conversation_id in keys.items():
+            context = decode_context(stored.get(key))
+            gulp.contexts[conversation_id] = gulp.before[conversation_id] = context
 
     def _sweep(self, partition: int, clock: int, gulp: _Gulp) -> None:
         """Judge the conversations that are quiet at this time, and forget those long judged."""
-        for key, conversation_id in self._due.take(partition, clock):
-            context = self._context(partition, conversation_id, gulp)
+        due = self._due.take(partition, clock)
+        self._read_contexts(partition, (conversation_id for _, conversation_id in due), gulp)
+        for key, conversation_id in due:
+            context = gulp.contexts[conversation_id]
             if context is None or due_key(context) != key:
                 # Put off since by what is on its way into the store.
                 continue

@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from analysis.protocol import Analyzer, Finding, Subject, Vocabulary, family
-from schemas.analyses import Analysis
+from schemas.analyses import WHOLE_CONVERSATION, Analysis
 from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS
 from schemas.chatbots import ChatbotSettings
 from schemas.dead_letters import Source
@@ -17,7 +17,7 @@ from streams.context import found_key
 
 NO_MESSAGES = msgspec.Raw(encode([]))
 
-About = tuple[bytes, int, bool, int, frozenset[str], int]
+About = tuple[bytes, int, bool, int, tuple[str, ...], int]
 """A conversation, a position in it, whether it is the whole up to there, its revision then, the
 analyzers that are named, the re-analysis."""
 
@@ -30,7 +30,8 @@ class Question(Struct, frozen=True, gc=False):
         item: whence it came.
         message: the one it is about, None for the conversation as a whole.
         said: what was said before it.
-        source: the record and the part of it that are at fault where it can't be analysed.
+        part_of: the record that it came in.
+        part: which part of it this is.
 
     """
 
@@ -38,14 +39,20 @@ class Question(Struct, frozen=True, gc=False):
     item: AnalysisItem
     message: NewMessage | None
     said: tuple[Said, ...]
-    source: Source
+    part_of: Source
+    part: int
+
+    @property
+    def source(self) -> Source:
+        """What is at fault where it can't be analysed."""
+        return replace(self.part_of, index=self.part)
 
     @property
     def about(self) -> About:
         """What is asked of whom: the same again would have the same rows."""
         item, whole = self.item, self.message is None
         revision = item.revision if whole else 0
-        analyzers = frozenset(item.analyzers)
+        analyzers = tuple(item.analyzers)
         return item.conversation_id, self.position, whole, revision, analyzers, item.run
 
     @property
@@ -67,25 +74,16 @@ class Question(Struct, frozen=True, gc=False):
 
     def rows(self, analyzer: Analyzer, findings: Sequence[Finding], now: int) -> list[Analysis]:
         """Return a result per finding, analysed now, in microseconds."""
-        message = self.message
+        item, message, name, version = self.item, self.message, analyzer.name, analyzer.version
+        message_id, revision = (message.id, 0) if message else (WHOLE_CONVERSATION, item.revision)
+        received_at, position = self._received_at, self.position
         return [
             Analysis(
-                message_id=message.id if message else "",
-                kind=finding.kind,
-                analyzer=analyzer.name,
-                version=analyzer.version,
-                score=finding.score,
-                label=finding.label,
-                labels=finding.labels,
-                reasoning=finding.reasoning,
-                received_at=self._received_at,
-                position=self.position,
-                revision=0 if message else self.item.revision,
-                analysed_at=now,
-                run=self.item.run,
+                message_id, each.kind, name, version, each.score, each.label, each.labels,
+                each.reasoning, received_at, position, revision, now, item.run,
             )
-            for finding in findings
-        ]
+            for each in findings
+        ]  # fmt: skip
 
     def alone(self, *analyzers: Analyzer) -> AnalysisItem:
         """Return an item that asks these analyzers about it again, and no other.
@@ -122,8 +120,7 @@ def of_messages(
         kinds = MESSAGE_KINDS[message.role] & settings.analyses
         if kinds:
             subject = Subject(item.chatbot_id, message, said, kinds, vocabulary)
-            part = replace(source, index=source.index + at)
-            yield Question(subject, item, message, said, part)
+            yield Question(subject, item, message, said, source, source.index + at)
 
 
 def of_conversation(
@@ -134,7 +131,7 @@ def of_conversation(
     said = tuple(item.said or ())
     if kinds and said:
         subject = Subject(item.chatbot_id, None, said, kinds, _vocabulary(settings))
-        yield Question(subject, item, None, said, source)
+        yield Question(subject, item, None, said, source, source.index)
 
 
 def _vocabulary(settings: ChatbotSettings) -> Vocabulary:

@@ -13,8 +13,10 @@ Locally there is one context per conversation, and an index of when something is
     q | due, microseconds | conversation   ->  nothing
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from operator import ge
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -87,14 +89,14 @@ def take_in(
     What the context knows already leaves it as it is: the very same object is returned. Each
     message is told what was said before it, of what is remembered, whichever came first.
     """
-    said = {each.position: each for each in (context.said if context else item.said or ())}
-    said.update({message.position: remembered(message) for message in new})
-    ordered = sorted(said.values(), key=lambda each: each.position)
-    at = {each.position: index for index, each in enumerate(ordered)}
-    before = [
-        tuple(ordered[max(0, at[each.position] - SAID_MESSAGES) : at[each.position]])
-        for each in new
-    ]
+    said = [*(context.said if context else item.said or ()), *map(remembered, new)]
+    positions = [each.position for each in said]
+    if any(map(ge, positions, positions[1:])):  # what came before comes again
+        at = dict(zip(positions, said, strict=True))
+        positions = sorted(at)
+        said = [at[position] for position in positions]
+    ends = [bisect_left(positions, message.position) for message in new]
+    before = [tuple(said[max(0, end - SAID_MESSAGES) : end]) for end in ends]
     position = max((message.position for message in new), default=0)
     if context is not None and position <= context.position:
         return TakenIn(context, before)
@@ -106,7 +108,7 @@ def take_in(
     due = received_at + quiet.judged
     grown = Context(
         item.chatbot_id, item.conversation_id, revision, position, received_at, False, due,
-        offset, number, ordered[-SAID_MESSAGES:],
+        offset, number, said[-SAID_MESSAGES:],
     )  # fmt: skip
     return TakenIn(grown, before)
 

@@ -62,7 +62,7 @@ class OfflineAnalyzer:
     )
     kinds = frozenset(KINDS)
     paid = False
-    batch_size = 64
+    batch_size = 256
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "offline")

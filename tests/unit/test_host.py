@@ -22,6 +22,7 @@ from openbat.analysis_role import Chatbots, Nudger, llm_config
 from openbat.settings import load
 from schemas import topics
 from schemas.chatbots import Chatbot, ChatbotSettings, chatbot_codec
+from schemas.codec import UndecodableError
 from streams.app import make_app
 from streams.lanes import Lanes, Received
 from tests.unit.fakes import Failures
@@ -151,8 +152,12 @@ def test_a_chatbots_settings_are_those_that_the_registry_has_now() -> None:
     change(ChatbotSettings(analysis=False))
     assert chatbots.settings_of(chatbot_id.bytes).analyses == frozenset()
     assert chatbots.limits_of(chatbot_id.bytes) == DailyLimits()
+    with pytest.raises(UndecodableError):
+        chatbots.registry.apply(chatbot_id.bytes, b"\xff")
+    assert chatbots.limits_of(chatbot_id.bytes) == DailyLimits(0, 0)
     change(None)
     assert chatbots.settings_of(chatbot_id.bytes) == ChatbotSettings()
+    assert chatbots.limits_of(chatbot_id.bytes) == DailyLimits()
 
 
 async def test_partitions_are_nudged_while_they_are_this_workers_and_recovered(
