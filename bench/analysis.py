@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -42,13 +41,13 @@ Record = tuple[int, bytes]
 
 def measure(run: Run, directory: Path) -> list[Figure]:
     """Compare the worker with its analyzers in a bare loop, and with what an endpoint allows."""
-    with ExitStack() as exits:
-        (broker,) = exits.enter_context(brokers(directory))
-        asyncio.run(migrate_topics(broker.connection, PARTITIONS, replication_factor=1))
-        return [
-            _offline(run, broker.connection, directory / "offline"),
-            _model(run, broker.connection, directory / "llm"),
-        ]
+    figures = []
+    for name, compare in (("offline", _offline), ("llm", _model)):
+        # A broker for each: what the one puts off would be work of the other's.
+        with brokers(directory / f"{name}-kafka") as (broker,):
+            asyncio.run(migrate_topics(broker.connection, PARTITIONS, replication_factor=1))
+            figures.append(compare(run, broker.connection, directory / name))
+    return figures
 
 
 def records_of(captures: list[data.Frame]) -> list[Record]:
