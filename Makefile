@@ -1,4 +1,4 @@
-.PHONY: run test check audit crash outages soak fuzz bench bench-short profile clean
+.PHONY: run test check audit crash outages soak fuzz scaling bench bench-short profile clean
 
 # uv makes the environment from uv.lock; pip brings uv where it is missing.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
@@ -27,7 +27,7 @@ ROUNDS ?= 200
 crash: .venv/installed
 	@exec .venv/bin/python -m tests.crash --rounds $(ROUNDS)
 
-outages soak fuzz: .venv/installed
+outages soak fuzz scaling: .venv/installed
 	@exec .venv/bin/pytest tests/$@ --full -s
 
 # Ratios to peers that are measured in the same run; needs wrk. The first takes about 20 minutes.
@@ -50,7 +50,7 @@ bench/peers/.venv/installed: .venv/installed bench/peers/uv.lock bench/peers/pyp
 	@command -v uv >/dev/null || test -x .venv/uv/bin/uv || \
 		{ $(PYTHON) -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv; }
 	@test -x .venv/bin/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) sync --locked --all-groups --extra local --extra llm
+	$(UV) sync --locked --all-groups --extra local --extra llm --extra tracing
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard speak of metrics and labels that are really exported."""
+"""Alert rules, dashboard and runbook speak of metrics and labels that are really exported."""
 
 import re
 from typing import Any
@@ -53,11 +53,21 @@ def panels() -> list[dict[str, Any]]:
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
+def told() -> list[str]:
+    """Return the queries that the runbook tells to ask."""
+    text = (ROOT / "docs/operations.md").read_text()
+    code = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [each for each in code if re.search(r"\bopenbat_\w+[{\[]", each)]
+
+
 def queries() -> list[str]:
-    """Return every query of the rules and of the dashboard."""
-    return [rule.expr for rule in rules()] + [
-        target["expr"] for panel in panels() for target in panel["targets"]
-    ]
+    """Return every query of the rules, of the dashboard and of the runbook."""
+    shown = [target["expr"] for panel in panels() for target in panel["targets"]]
+    return sorted({*(rule.expr for rule in rules()), *shown, *told()})
+
+
+def test_the_runbook_tells_how_to_see_what_is_hot() -> None:
+    assert len([query for query in told() if query.startswith("topk(")]) >= 3
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,15 @@ def test_every_alert_has_a_heading_and_no_other_has_one() -> None:
     assert sorted(told) == sorted(set(alerts))
 
 
+def test_every_alert_says_what_it_means_and_what_to_do() -> None:
+    sections = re.split(r"^### Openbat\w+$", TEXT, flags=re.MULTILINE)[1:]
+    assert sections
+    for section in sections:
+        meaning, *steps = re.split(r"^- ", section, flags=re.MULTILINE)
+        assert meaning.strip(), section
+        assert steps, section
+
+
 def test_every_link_leads_somewhere() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
     assert len(links) > 20
@@ -41,7 +50,8 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_every_setting_is_one_of_ours() -> None:
-    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
+    imports = "OPENBAT_API_KEY"  # read by `openbat import` alone
+    known = {PREFIX + name.upper() for name in Settings.__struct_fields__} | {imports}
     named = set(re.findall(r"OPENBAT_[A-Z_]+", TEXT))
     assert named
     assert named <= known
