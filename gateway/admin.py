@@ -29,6 +29,7 @@ from gateway.admin_types import (
 )
 from gateway.body import Bodies, Held, check_content_type, read_body
 from gateway.chatbot_settings import SettingsPatch, merged
+from gateway.custom_fields import merged_fields
 from gateway.errors import RefusedError, bad_request, unauthorized
 from gateway.head import Head
 from gateway.json_body import decoded
@@ -148,10 +149,15 @@ def _change_of(patch: ChatbotPatch) -> Callable[[Chatbot], Chatbot]:
     settings = SettingsPatch() if patch.settings is UNSET else patch.settings
     # Whether it can be is no matter of the chatbot: it is told before anything is written.
     merged(ChatbotSettings(), settings)
+    merged_fields({}, settings.custom_fields)
 
     def change(chatbot: Chatbot) -> Chatbot:
-        name = chatbot.name if patch.name is UNSET else patch.name
-        return replace(chatbot, name=name, settings=merged(chatbot.settings, settings))
+        return replace(
+            chatbot,
+            name=chatbot.name if patch.name is UNSET else patch.name,
+            settings=merged(chatbot.settings, settings),
+            schema=merged_fields(chatbot.schema, settings.custom_fields),
+        )
 
     return change
 

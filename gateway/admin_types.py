@@ -54,7 +54,7 @@ class ChatbotView(Struct):
             id=chatbot.id,
             name=chatbot.name,
             api_key_prefix=chatbot.key_prefix,
-            settings=SettingsView.of(chatbot.settings),
+            settings=SettingsView.of(chatbot),
             created_at=chatbot.created_at,
             state=chatbot.state,
         )

@@ -11,12 +11,14 @@ from limits import parse
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
+from gateway.custom_fields import CustomFieldChanges, CustomFieldTypes
 from gateway.errors import bad_request
 from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY, NO_INTENT
 from schemas.chatbots import (
     MAX_RATE_CHARACTERS,
     MAX_REMEMBER_DAYS,
     MIN_REMEMBER_DAYS,
+    Chatbot,
     ChatbotSettings,
     Label,
 )
@@ -71,9 +73,11 @@ class SettingsView(Struct):
     flags: Words
     tokens_per_day: Tokens | None
     cost_per_day: Cost | None
+    custom_fields: CustomFieldTypes
 
     @classmethod
-    def of(cls, settings: ChatbotSettings) -> Self:
+    def of(cls, chatbot: Chatbot) -> Self:
+        settings = chatbot.settings
         return cls(
             rate_limit=settings.rate_limit,
             remember_days=settings.remember_days or None,
@@ -82,6 +86,7 @@ class SettingsView(Struct):
             flags=settings.flags,
             tokens_per_day=settings.tokens_per_day,
             cost_per_day=settings.cost_per_day,
+            custom_fields=chatbot.schema,
         )
 
 
@@ -109,17 +114,19 @@ class SettingsPatch(Struct, forbid_unknown_fields=True):
     flags: Words | UnsetType | None = UNSET
     tokens_per_day: Tokens | UnsetType | None = UNSET
     cost_per_day: Cost | UnsetType | None = UNSET
+    custom_fields: CustomFieldChanges | UnsetType | None = UNSET
 
 
 def merged(settings: ChatbotSettings, patch: SettingsPatch) -> ChatbotSettings:
-    """Return the settings after a patch.
+    """Return the settings after a patch; its custom fields are left to `merged_fields`.
 
     Raises:
         RefusedError: 400, with the path of the setting that can't be; whatever the settings are.
 
     """
     changes: dict[str, Any] = {name: value for name, value in asdict(patch).items()
-                               if name != "analysis" and value is not UNSET}  # fmt: skip
+                               if name not in {"analysis", "custom_fields"}
+                               and value is not UNSET}  # fmt: skip
     if changes.get("rate_limit") is not None and not is_rate(changes["rate_limit"]):
         raise bad_request(
             "invalid_setting",

@@ -121,3 +121,11 @@ def test_the_deprecated_fields_are_there(capture: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_health_is_for_anybody(anybody: httpx.Client, path: str) -> None:
     assert anybody.get(path).status_code == 200
+
+
+def test_it_is_there_as_a_page_that_needs_nothing_else(anybody: httpx.Client) -> None:
+    page = anybody.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha")
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert CAPTURE in page.text

@@ -65,6 +65,24 @@ def test_a_chatbots_life(ruled: Stack, admin: httpx.Client) -> None:
     assert "600/minute" in shown
     assert f"{'remember-ids':<14} 30" in shown
 
+    custom = {"plan": "pro", "seats": "3", "trial": True}
+    unknown = [f"Custom field '{name}' not in schema" for name in custom]
+    assert sorted(capture(admin, key, custom).json()["warnings"]) == unknown
+    patch = {"settings": {"custom_fields": {"plan": "string", "seats": "number"}}}
+    changed = admin.patch(one, json=patch)
+    assert (changed.status_code, changed.json()["chatbot"]["settings"]) == (
+        200,
+        settings | patch["settings"],
+    )
+    wrong = "Custom field 'seats' expected number, got string"
+    assert sorted(capture(admin, key, custom).json()["warnings"]) == [wrong, unknown[2]]
+    assert ruled.openbat("chatbots", "set-schema", "store", "trial=boolean").returncode == 0
+    # What changes nothing answers with what the log has, this gateway's own or not.
+    fields = admin.patch(one, json={}).json()["chatbot"]["settings"]["custom_fields"]
+    assert fields == {"plan": "string", "seats": "number", "trial": "boolean"}
+    assert admin.patch(one, json={"settings": {"custom_fields": None}}).status_code == 200
+    assert sorted(capture(admin, key, custom).json()["warnings"]) == unknown
+
     new = admin.post(f"{one}/rotate-key").json()["apiKey"]
     assert capture(admin, key).status_code == 401
     assert capture(admin, new).status_code == 200
@@ -73,7 +91,7 @@ def test_a_chatbots_life(ruled: Stack, admin: httpx.Client) -> None:
     assert (deleted.status_code, deleted.json()["chatbot"]["state"]) == (200, "archived")
     refused = capture(admin, new)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "chatbot_archived")
-    rows = [{"rows": 3}]
+    rows = [{"rows": 6}]
     query = f"SELECT count() AS rows FROM openbat.messages WHERE chatbot_id = '{chatbot['id']}'"
     assert ruled.wait_sql(query, rows) == rows
 

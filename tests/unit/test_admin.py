@@ -28,6 +28,12 @@ from gateway.chatbot_settings import (
     SettingsView,
     merged,
 )
+from gateway.custom_fields import (
+    FIELD_TYPES,
+    MAX_CUSTOM_FIELDS,
+    MAX_FIELD_NAME_CHARACTERS,
+    merged_fields,
+)
 from gateway.errors import RefusedError, unavailable
 from gateway.metrics import GatewayMetrics
 from gateway.registry import Registry
@@ -36,7 +42,7 @@ from openbat.admin import RegistryChatbots
 from openbat.connection import Connection
 from openbat.local import state
 from schemas.analysis import KINDS
-from schemas.chatbots import DEMO, Chatbot, ChatbotSettings
+from schemas.chatbots import DEMO, Chatbot, ChatbotSettings, FieldType
 from tests.unit.test_gateway import KEY, chatbot, entry
 
 ADMIN = "secret-secret-secret"
@@ -51,6 +57,7 @@ NEW_SETTINGS: dict[str, Any] = {
     "flags": [],
     "tokens_per_day": None,
     "cost_per_day": None,
+    "custom_fields": {},
 }
 
 
@@ -104,7 +111,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     return made
 
 
-def client_of(key: str | None, store: Callable[[], RegistryChatbots]) -> httpx.AsyncClient:
+def app_of(key: str | None, store: Callable[[], RegistryChatbots]) -> Starlette:
     async def nothing(*_: object) -> Any:
         raise AssertionError("not asked")
 
@@ -112,10 +119,13 @@ def client_of(key: str | None, store: Callable[[], RegistryChatbots]) -> httpx.A
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
 
-    app = make_app(
+    return make_app(
         nothing, nothing, lifespan, "test", GatewayMetrics(), AdminApi(key, store).routes()
     )
-    transport = httpx.ASGITransport(app)
+
+
+def client_of(key: str | None, store: Callable[[], RegistryChatbots]) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app_of(key, store))
     return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=BEARER)
 
 
@@ -324,6 +334,10 @@ async def test_settings_are_merged_deeply(client: httpx.AsyncClient, log: Log) -
     wanted |= {"intents": ["order", "return"], "tokens_per_day": 0, "cost_per_day": 2.5}
     found = await patched(intents=[" order", "return", "order"], tokens_per_day=0, cost_per_day=2.5)
     assert found == wanted
+    wanted |= {"custom_fields": {"plan": "string", "seats": "number"}}
+    assert await patched(custom_fields={"plan": "string", "seats": "number"}) == wanted
+    wanted |= {"custom_fields": {"plan": "boolean"}}
+    assert await patched(custom_fields={"plan": "boolean", "seats": None, "none": None}) == wanted
     wanted["analysis"]["topics"] = True
     assert await patched(analysis={"topics": None}, intents=["order"]) == wanted | {
         "intents": ["order"]
@@ -371,6 +385,16 @@ async def test_what_another_writer_changed_stays(client: httpx.AsyncClient, log:
         ({"tokens_per_day": 10**30}, "invalid_body", "$.settings.tokens_per_day"),
         ({"cost_per_day": -0.5}, "invalid_body", "$.settings.cost_per_day"),
         ({"cost_per_day": True}, "invalid_body", "$.settings.cost_per_day"),
+        ({"custom_fields": []}, "invalid_body", "$.settings.custom_fields"),
+        ({"custom_fields": {"plan": "text"}}, "invalid_setting", "$.settings.custom_fields.plan"),
+        ({"custom_fields": {"plan": 1}}, "invalid_body", "$.settings.custom_fields[...]"),
+        ({"custom_fields": {"": "string"}}, "invalid_setting", "$.settings.custom_fields"),
+        ({"custom_fields": {"x" * 256: None}}, "invalid_setting", "$.settings.custom_fields"),
+        (
+            {"custom_fields": {f"f{n}": "string" for n in range(1001)}},
+            "invalid_body",
+            "$.settings.custom_fields",
+        ),
     ],
 )
 async def test_a_setting_that_can_not_be_is_a_400_that_names_it(
@@ -381,6 +405,27 @@ async def test_a_setting_that_can_not_be_is_a_400_that_names_it(
     answer = await client.patch(f"{CHATBOTS}/{chatbot().id}", json=body)
     assert_error(answer, 400, code, path)
     assert log.written.chatbots() == [chatbot()]
+
+
+async def test_a_chatbot_takes_only_so_many_custom_fields(
+    client: httpx.AsyncClient, log: Log
+) -> None:
+    full = msgspec.structs.replace(chatbot(), schema={f"f{n}": "string" for n in range(1000)})
+    log.put(full)
+    one = f"{CHATBOTS}/{full.id}"
+    answer = await client.patch(one, json={"settings": {"custom_fields": {"one more": "number"}}})
+    assert_error(answer, 400, "invalid_setting", "$.settings.custom_fields")
+    assert log.written.chatbots() == [full]
+    exchange = {"f0": None, "one more": "number"}
+    answer = await client.patch(one, json={"settings": {"custom_fields": exchange}})
+    assert answer.status_code == 200
+    assert len(answer.json()["chatbot"]["settings"]["custom_fields"]) == 1000
+
+
+def test_a_schema_is_bounded_as_the_command_bounds_it() -> None:
+    bounds = (chatbots.MAX_SCHEMA_FIELDS, chatbots.MAX_FIELD_NAME)
+    assert bounds == (MAX_CUSTOM_FIELDS, MAX_FIELD_NAME_CHARACTERS)
+    assert set(chatbots.FIELD_TYPES) == set(FIELD_TYPES)
 
 
 def test_each_kind_of_analysis_can_be_switched() -> None:
@@ -403,15 +448,20 @@ words = st.lists(st.sampled_from(["a", "b c", "größe"]), unique=True).map(tupl
         words,
         st.none() | st.integers(0, 10**15 - 1),
         st.none() | st.floats(0, 10**14),
-    )
+    ),
+    st.dictionaries(st.text(min_size=1, max_size=255), st.sampled_from(FIELD_TYPES), max_size=5),
 )
-def test_what_is_shown_can_be_sent_back(settings: ChatbotSettings) -> None:
-    shown = msgspec.json.encode(SettingsView.of(settings))
-    patch = msgspec.json.decode(shown, type=SettingsPatch)
+def test_what_is_shown_can_be_sent_back(
+    settings: ChatbotSettings, schema: dict[str, FieldType]
+) -> None:
+    shown = SettingsView.of(msgspec.structs.replace(chatbot(), settings=settings, schema=schema))
+    patch = msgspec.json.decode(msgspec.json.encode(shown), type=SettingsPatch)
     for before in (ChatbotSettings(), settings, ChatbotSettings("1/hour", analysis=False)):
-        again = merged(before, patch)
-        assert SettingsView.of(again) == SettingsView.of(settings)
-        assert again.analyses == settings.analyses
+        again = msgspec.structs.replace(
+            chatbot(), settings=merged(before, patch), schema=merged_fields({}, patch.custom_fields)
+        )
+        assert SettingsView.of(again) == shown
+        assert again.settings.analyses == settings.analyses
 
 
 async def test_a_chatbot_is_renamed_where_the_name_is_free(
@@ -549,7 +599,7 @@ async def test_no_key_is_logged_or_shown(
         await client.patch(one, json={"settings": {"flags": ["vip"]}})
         await client.delete(one)
         await client.get(CHATBOTS, headers={"Authorization": f"Bearer {ADMIN}0"})
-    said = [(line["what"], line["chatbot"]) for line in logged]
+    said = [(line["what"], line["chatbot"]) for line in logged if "what" in line]
     happened = ["created", "key rotated", "changed", "archived"]
     assert said == [(what, made["chatbot"]["id"]) for what in happened]
     shown = [repr(logged), repr(store), repr(AdminApi(ADMIN, lambda: store))]
