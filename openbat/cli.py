@@ -4,31 +4,55 @@ import sys
 from typing import Annotated
 
 import typer
-from aiokafka.errors import KafkaError
+from msgspec import Struct
 from rich.console import Console
 
-from openbat import logs, settings
-from openbat.chatbots import ChatbotError
-from openbat.command import connection, located, run
-from openbat.connection import UnreachableError, connection_of
+from openbat import chatbots_cli, export_cli, logs, settings
+from openbat.command import AsJson, located, print_json, run, run_on_topics
+from openbat.connection import connection_of
 from openbat.dead_letters import cli as dead_letters
-from openbat.dead_letters.listed import DeadLettersError
-from openbat.kafka import TopicsError
-from openbat.settings import Settings, SettingsError
+from openbat.settings import Settings
+from openbat.status import cli as status
+
+RUN, LOOK, DATA = "Run", "Look and manage", "Data"
+
+HELP = """Captures chatbot conversations through Kafka into ClickHouse, counting exactly.
+
+From nothing to a query, on this machine:
+
+[bold]openbat local[/bold]  runs all of it; go on in another terminal
+
+[bold]openbat import conversations.jsonl[/bold]  posts conversations, a capture a line
+
+[bold]openbat status[/bold]  shows who works, what lags, and when the last message was written
+
+[bold]curl http://127.0.0.1:8123 -d 'SELECT role, content FROM openbat.messages'[/bold]"""
+
+EPILOG = (
+    "Elsewhere set OPENBAT_KAFKA_BOOTSTRAP and OPENBAT_CLICKHOUSE_URL, then: openbat migrate; "
+    "openbat worker conversations, openbat worker clickhouse, openbat worker analysis and openbat "
+    "gateway, as many of each as it takes; openbat chatbots create NAME, which prints a key."
+    "\n\n"
+    "A local stack that runs is found by itself, anything else by the environment: README.md lists "
+    "the variables. What lists or counts takes --json. Exit status: 0 done, 1 failed, 2 called "
+    "wrongly, 3 (status alone) something is away, 130 interrupted; see docs/cli.md."
+)
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Captures chatbot conversations through Kafka into ClickHouse, counting exactly.",
+    rich_markup_mode="rich",
+    help=HELP,
+    epilog=EPILOG,
 )
-worker = typer.Typer(no_args_is_help=True, help="Run a worker.")
-chatbots = typer.Typer(no_args_is_help=True, help="Make and change chatbots.")
-app.add_typer(worker, name="worker")
-app.add_typer(chatbots, name="chatbots")
-app.add_typer(dead_letters.app, name="dead-letters")
+worker = typer.Typer(
+    no_args_is_help=True, help="Run a worker; as many of each kind as there are partitions."
+)
+app.add_typer(worker, name="worker", rich_help_panel=RUN)
+app.add_typer(chatbots_cli.app, name="chatbots", rich_help_panel=LOOK)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=LOOK)
 
 Fd = Annotated[int | None, typer.Option(help="An inherited listening socket.", hidden=True)]
-Name = Annotated[str, typer.Argument(help="The chatbot's name or id.")]
 
 
 def main() -> None:
@@ -36,27 +60,12 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not isinstance(error, _mendable()):
+        from openbat.errors import sentence_of
+
+        sentence = sentence_of(error)
+        if sentence is None:
             raise
-        _fail(str(error))
-
-
-def _mendable() -> tuple[type[Exception], ...]:
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
-    from openbat.clickhouse import ClickHouseUnreachableError
-    from openbat.importer import ImportStoppedError
-    from openbat.local.jars import JarsError
-    from openbat.local.java import KafkaSetupError
-    from openbat.local.stack import LocalError
-    from openbat.local.supervisor import StartError
-    from openbat.reanalyze import ReanalysisError
-
-    return (
-        SettingsError, UnreachableError, TopicsError, ChatbotError, ImportStoppedError, JarsError,
-        KafkaSetupError, LocalError, StartError, KafkaError, ClickHouseError,
-        ClickHouseUnreachableError, DeadLettersError, ReanalysisError,
-    )  # fmt: skip
+        _fail(sentence)
 
 
 def _fail(message: str) -> None:
@@ -70,7 +79,7 @@ def _start(role: str) -> Settings:
     return loaded
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def local() -> None:
     """Run the whole pipeline here: Kafka, ClickHouse, the gateway and the workers."""
     try:
@@ -80,7 +89,7 @@ def local() -> None:
     run_local(_start("local"))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def gateway(fd: Fd = None) -> None:
     """Serve the capture API."""
     from openbat.gateway_role import run_gateway
@@ -126,20 +135,28 @@ def local_clickhouse(fd: Fd = None) -> None:
     serve(loaded.data_dir / "clickhouse", fd, "127.0.0.1", loaded.clickhouse_port, notify.ready)
 
 
-@app.command()
-def migrate() -> None:
+@app.command(rich_help_panel=RUN)
+def migrate(as_json: AsJson = False) -> None:
     """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
     from openbat.clickhouse import clickhouse_client
     from openbat.kafka import migrate_topics
-    from sinks.migrate import grant
+    from sinks.migrate import BACKFILL_SECONDS, grant
     from sinks.migrate import migrate as migrate_clickhouse
+    from sinks.reader import make_reader
 
     loaded = located(settings.load())
     made = run(migrate_topics(connection_of(loaded), loaded.partitions, loaded.replication_factor))
-    client = clickhouse_client(loaded.clickhouse_url, loaded.clickhouse_ca_file)
+    client = clickhouse_client(
+        loaded.clickhouse_url, loaded.clickhouse_ca_file, send_receive_timeout=BACKFILL_SECONDS
+    )
     applied = migrate_clickhouse(client)
     refused = grant(client)
+    if loaded.clickhouse_reader_password is not None:
+        make_reader(client, loaded.clickhouse_reader_password)
     client.close()
+    if as_json:
+        print_json({"topics": made, "migrations": applied, "roles_refused": refused or None})
+        return
     typer.echo(f"topics made: {', '.join(made) or 'none'}")
     typer.echo(f"migrations applied: {', '.join(applied) or 'none'}")
     typer.echo(
@@ -149,7 +166,13 @@ def migrate() -> None:
     )
 
 
-@app.command("import")
+app.command("status", rich_help_panel=LOOK)(status.status)
+
+
+app.command("export", rich_help_panel=DATA)(export_cli.export)
+
+
+@app.command("import", rich_help_panel=DATA)
 def import_(
     file: Annotated[str, typer.Argument(help="JSON Lines, plain or gzip; - for standard input.")],
     url: Annotated[
@@ -161,6 +184,7 @@ def import_(
     turn_by_turn: Annotated[
         bool, typer.Option("--turn-by-turn", help="Post as a chatbot does, not 100 at once.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Post conversations, one a line in the shape of a capture, with any number of messages."""
     from openbat.importer import Target, import_file
@@ -173,12 +197,12 @@ def import_(
         _fail("no local stack runs: start one with `openbat local`, or give --url and --api-key")
         return
     totals = run(import_file(file, Target(url, api_key), turn_by_turn))
-    typer.echo(str(totals))
+    _tell(totals, as_json)
     if totals.failed:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def reanalyze(
     chatbot: Annotated[str, typer.Option(help="Its name or id.")],
     since: Annotated[str, typer.Option(help="Messages received from then on, UTC: 2026-11-01.")],
@@ -186,6 +210,7 @@ def reanalyze(
         list[str] | None, typer.Option(help="Ask this one alone; may be given again.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the workers are done.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Have messages analysed again; results of a newer version replace the old in the views."""
     from openbat.reanalyze import Wanted, parse_since
@@ -193,114 +218,13 @@ def reanalyze(
 
     loaded = located(settings.load())
     wanted = Wanted(chatbot, parse_since(since), analyzer or [])
-    typer.echo(str(run(send_again(connection_of(loaded), loaded, wanted, wait=wait))))
+    kafka = connection_of(loaded)
+    totals = run_on_topics(kafka, lambda: send_again(kafka, loaded, wanted, wait=wait))
+    _tell(totals, as_json)
 
 
-@chatbots.command()
-def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> None:
-    """Make a chatbot; print its key, once."""
-    from openbat.chatbots import create as create_chatbot
-    from openbat.chatbots import new_key
-
-    key = new_key()
-    run(create_chatbot(connection(), name, key))
-    typer.echo(key)
-
-
-@chatbots.command("list")
-def list_() -> None:
-    """List the chatbots: name, id, beginning of the key, state, when made."""
-    from openbat.kafka import read_registry
-
-    found = run(read_registry(connection())).chatbots()
-    width = max((len(bot.name) for bot in found), default=0)
-    for bot in found:
-        created = f"{bot.created_at:%Y-%m-%d %H:%M}"
-        typer.echo(f"{bot.name:<{width}}  {bot.id}  {bot.key_prefix}...  {bot.state:<8}  {created}")
-
-
-@chatbots.command()
-def show(name: Name) -> None:
-    """Show one chatbot."""
-    from openbat.chatbots import FOREVER, analysis_rows, find
-    from openbat.kafka import read_registry
-
-    bot = find(run(read_registry(connection())), name)
-    rows = {
-        "name": bot.name,
-        "id": bot.id,
-        "key": f"{bot.key_prefix}...",
-        "state": bot.state,
-        "created": bot.created_at.isoformat(),
-        "schema": " ".join(f"{field}={kind}" for field, kind in bot.schema.items()) or "(empty)",
-        "rate-limit": bot.settings.rate_limit or "(the gateway's default)",
-        **analysis_rows(bot.settings),
-        "remember-ids": f"{bot.settings.remember_days or FOREVER}",
-    }
-    for title, value in rows.items():
-        typer.echo(f"{title:<14} {value}")
-
-
-@chatbots.command("rotate-key")
-def rotate_key(name: Name) -> None:
-    """Give a chatbot a new key; print it, once. The old one stops at once."""
-    from openbat.chatbots import new_key, update, with_key
-    from openbat.local.demo import keep_demo_key
-
-    loaded = settings.load()
-    key = new_key()
-    bot = run(update(connection(), name, lambda bot: with_key(bot, key)))
-    keep_demo_key(loaded.data_dir, bot, key)
-    typer.echo(key)
-
-
-@chatbots.command()
-def archive(name: Name) -> None:
-    """Let a chatbot take no more captures. Its data stays."""
-    from openbat.chatbots import archived, update
-
-    bot = run(update(connection(), name, archived))
-    typer.echo(f"{bot.name} is archived")
-
-
-@chatbots.command("set-schema")
-def set_schema(
-    name: Name,
-    fields: Annotated[list[str], typer.Argument(help="field=string|number|boolean ...")],
-) -> None:
-    """Say which custom fields a chatbot has, and of which types."""
-    from openbat.chatbots import update, with_schema
-
-    types = _pairs(fields)
-    bot = run(update(connection(), name, lambda bot: with_schema(bot, types)))
-    typer.echo(" ".join(f"{field}={kind}" for field, kind in bot.schema.items()))
-
-
-@chatbots.command("set")
-def set_(
-    name: Name,
-    values: Annotated[
-        list[str],
-        typer.Argument(
-            help="rate-limit=600/minute|off|default remember-ids=DAYS|forever analysis=on|off "
-            "analysis.KIND=on|off intents=A,B|default flags=A,B|default tokens-per-day=N|unlimited "
-            "cost-per-day=N|unlimited"
-        ),
-    ],
-) -> None:
-    """Change a chatbot's settings."""
-    from openbat.chatbots import update, with_settings
-
-    changes = _pairs(values)
-    bot = run(update(connection(), name, lambda bot: with_settings(bot, changes)))
-    typer.echo(f"{bot.name}: {' '.join(f'{key}={value}' for key, value in changes.items())}")
-
-
-def _pairs(arguments: list[str]) -> dict[str, str]:
-    pairs = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals:
-            raise ChatbotError(f"{argument}: expected name=value")
-        pairs[name] = value
-    return pairs
+def _tell(totals: Struct, as_json: bool) -> None:
+    if as_json:
+        print_json(totals)
+    else:
+        typer.echo(str(totals))

@@ -53,6 +53,7 @@ def _explained(error: BaseException) -> str:
     if getattr(error, "code", None) in _WRONG_USER:
         return "user or password is wrong; check OPENBAT_CLICKHOUSE_URL"
     cause: BaseException | None = error
+    said = str(error).splitlines()[0]
     while cause is not None:
         for found in (cause, getattr(cause, "reason", None), *cause.args):
             if isinstance(found, ssl.SSLCertVerificationError):
@@ -60,5 +61,7 @@ def _explained(error: BaseException) -> str:
                     f"its certificate is not trusted ({found.verify_message}); "
                     "OPENBAT_CLICKHOUSE_CA_FILE names who signed it"
                 )
+        if isinstance(cause, OSError) and cause.strerror:
+            said = cause.strerror  # what the client wraps it in is longer, and says no more
         cause = cause.__cause__ or cause.__context__
-    return f"{str(error).splitlines()[0]}; check OPENBAT_CLICKHOUSE_URL"
+    return f"{said}; check OPENBAT_CLICKHOUSE_URL"

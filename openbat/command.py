@@ -1,10 +1,12 @@
-"""What commands have in common: where the stack is, and how a task is run."""
+"""What commands have in common: where the stack is, how a task is run, how JSON is printed."""
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
+import msgspec
+import typer
 from msgspec.structs import replace
 
 from openbat import settings
@@ -13,6 +15,10 @@ from openbat.local import state
 from openbat.settings import Settings
 
 T = TypeVar("T")
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document, as docs/cli.md has it.")
+]
 
 
 def located(loaded: Settings) -> Settings:
@@ -38,3 +44,29 @@ def run(task: Coroutine[Any, Any, T]) -> T:
     """Run a task to its end, without what libraries log on the way."""
     logging.disable(logging.ERROR)
     return asyncio.run(task)
+
+
+def run_on_topics(connection: Connection, task: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a task that needs the topics.
+
+    Raises:
+        TopicsError: they are not there; a client would wait for them until its time-out.
+
+    """
+    from openbat.kafka import captures_partitions
+
+    async def checked() -> T:
+        await captures_partitions(connection)
+        return await task()
+
+    return run(checked())
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document: what msgspec encodes, indented."""
+    typer.echo(json_of(document), nl=False)
+
+
+def json_of(document: Any) -> bytes:
+    """Return a document as indented JSON, UTF-8, with a newline at its end."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.prompt import Confirm
 
-from openbat.command import connection, run
+from openbat.command import AsJson, connection, print_json, run
 from openbat.connection import Connection
 from openbat.dead_letters.listed import (
     DeadLettersError,
@@ -57,19 +57,16 @@ def list_(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many, the newest; counts are of all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the letters, oldest first, and how many each reason has."""
-    import msgspec
-
-    from openbat.dead_letters.kafka import read
+    from openbat.dead_letters.reading import read
 
     filters = _filters(reason, topic, partition, since, until)
     found = [listed for listed in run(read(connection())) if filters.match(listed)]
     shown = found[-limit:] if limit else found
     if as_json:
-        document = {"letters": [_document(listed) for listed in shown], "counts": counts(found)}
-        typer.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        print_json({"letters": [_document(listed) for listed in shown], "counts": counts(found)})
         return
     ids = max((len(listed.id) for listed in shown), default=0)
     reasons = max(map(len, REASONS))
@@ -88,11 +85,14 @@ def show(
     raw: Annotated[
         bool, typer.Option("--raw", help="Write the value, and nothing else, as it is.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show one letter: why and whence, and its value as JSON or hex."""
-    from openbat.dead_letters.kafka import read, values
-    from openbat.dead_letters.shown import shown
+    from openbat.dead_letters.reading import read, values
+    from openbat.dead_letters.shown import plain, shown
 
+    if raw and as_json:
+        raise typer.BadParameter("give --raw or --json, and one of them alone")
     kafka = connection()
 
     async def find() -> list[tuple[Listed, bytes]]:
@@ -105,6 +105,11 @@ def show(
     ((listed, value),) = found
     if raw:
         sys.stdout.buffer.write(value)
+        return
+    if as_json:
+        decoded = plain(value)
+        found_value = {"hex": value.hex()} if decoded is None else {"json": decoded}
+        print_json({**_document(listed), "value": found_value})
         return
     for title, text in _document(listed).items():
         typer.echo(f"{title:<11} {text}")
@@ -122,6 +127,7 @@ def replay(
     until: UntilOption = None,
     everything: AllOption = False,
     yes: YesOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Process letters again, each exactly once. What fails again becomes a letter again."""
     from openbat.dead_letters.kafka import replay as replay_letters
@@ -139,7 +145,10 @@ def replay(
                 console.print(f"{listed.id}: {said}", markup=False)
 
         totals = run(replay_letters(kafka, letters, done))
-    typer.echo(str(totals))
+    if as_json:
+        print_json(totals)
+    else:
+        typer.echo(str(totals))
     if totals.refused:
         raise typer.Exit(1)
 
@@ -154,6 +163,7 @@ def drop(
     until: UntilOption = None,
     everything: AllOption = False,
     yes: YesOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Drop letters for good."""
     from openbat.dead_letters.kafka import drop as drop_letters
@@ -165,7 +175,10 @@ def drop(
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("dropping", total=len(letters))
         run(drop_letters(kafka, letters, lambda count: progress.advance(task, count)))
-    typer.echo(f"dropped={len(letters)}")
+    if as_json:
+        print_json({"dropped": len(letters)})
+    else:
+        typer.echo(f"dropped={len(letters)}")
 
 
 def _filters(
@@ -194,7 +207,7 @@ def _chosen(
     verb: str,
 ) -> list[Listed]:
     """Return the letters that are meant; where they were not named, ask first."""
-    from openbat.dead_letters.kafka import read
+    from openbat.dead_letters.reading import read
 
     if bool(ids) + (filters != Filters()) + everything != 1:
         raise DeadLettersError("give ids, or filters, or --all, and one of them alone")

@@ -1,18 +1,18 @@
-"""Reads, replays and drops dead letters."""
+"""Replays and drops dead letters."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from openbat.connection import Connection
-from openbat.dead_letters.listed import DeadLettersError, Letters, Listed
+from openbat.dead_letters.listed import DeadLettersError, Listed
+from openbat.dead_letters.reading import values
 from openbat.dead_letters.replay import RefusedError, replay_of
-from openbat.kafka import captures_partitions, make_reader, read_registry, start_producer
+from openbat.kafka import read_registry, start_producer
 from schemas import sizes, topics
 
 CHUNK_LETTERS = 100
@@ -27,36 +27,6 @@ class Totals(Struct):
 
     def __str__(self) -> str:
         return f"replayed={self.replayed} refused={self.refused}"
-
-
-async def read(connection: Connection) -> list[Listed]:
-    """Return all letters that are there now, oldest first."""
-    letters = Letters()
-    partitions = range(await captures_partitions(connection))
-    sources = [TopicPartition(topics.DEAD_LETTERS, partition) for partition in partitions]
-    async with _reading(connection) as consumer:
-        first = await consumer.beginning_offsets(sources)
-        end = await consumer.end_offsets(sources)
-        spans = {source.partition: (first[source], end[source]) for source in sources}
-        async for record in _records(consumer, spans):
-            letters.apply(record)
-    return letters.all()
-
-
-async def values(
-    connection: Connection, letters: Iterable[Listed]
-) -> AsyncIterator[tuple[Listed, bytes]]:
-    """Yield letters with their values, a partition's in order; not those that are gone."""
-    wanted = {(listed.partition, listed.offset): listed for listed in letters}
-    spans: dict[int, tuple[int, int]] = {}
-    for partition, offset in wanted:
-        first, end = spans.get(partition, (offset, offset + 1))
-        spans[partition] = min(first, offset), max(end, offset + 1)
-    async with _reading(connection) as consumer:
-        async for record in _records(consumer, spans):
-            listed = wanted.get((record.partition, record.offset))
-            if listed is not None:
-                yield listed, record.value
 
 
 async def drop(
@@ -136,32 +106,6 @@ async def _chunks(
             chunk = []
     if chunk:
         yield chunk
-
-
-@contextlib.asynccontextmanager
-async def _reading(connection: Connection) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = make_reader(connection)
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-async def _records(
-    consumer: AIOKafkaConsumer, spans: Mapping[int, tuple[int, int]]
-) -> AsyncIterator[Any]:
-    """Yield the records of partitions, each from an offset up to another."""
-    sources = {TopicPartition(topics.DEAD_LETTERS, of): span for of, span in spans.items()}
-    consumer.assign(list(sources))
-    for source, (first, _) in sources.items():
-        consumer.seek(source, first)
-    # Not by counting: compaction leaves gaps.
-    while [source for source, (_, end) in sources.items() if await consumer.position(source) < end]:
-        for source, records in (await consumer.getmany(timeout_ms=100)).items():
-            for record in records:
-                if record.offset < sources[source][1]:
-                    yield record
 
 
 class _Writer:

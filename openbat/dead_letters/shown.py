@@ -34,7 +34,8 @@ def shown(value: bytes) -> str:
     return f"{text[:SHOWN_CHARACTERS]}\n... and {left} characters more: --raw writes all of it"
 
 
-def _text(value: bytes) -> str:
+def plain(value: bytes) -> Any:
+    """Return a value as what JSON can say, None where nothing here can decode it."""
     ways: tuple[Callable[[bytes], Any], ...] = (
         decode_captured,
         _record,
@@ -45,11 +46,19 @@ def _text(value: bytes) -> str:
     )
     for decode in ways:
         try:
-            text = json.dumps(_plain(decode(value)), indent=2, ensure_ascii=False, default=str)
+            text = json.dumps(_plain(decode(value)), default=str)
+            return json.loads(text)
         except Exception:  # noqa: BLE001, S112 - it is here because something can't decode it
             continue
-        return "".join(map(_printable, text))
-    return value.hex(" ", -4)
+    return None
+
+
+def _text(value: bytes) -> str:
+    decoded = plain(value)
+    if decoded is None:
+        return value.hex(" ", -4)
+    text = json.dumps(decoded, indent=2, ensure_ascii=False)
+    return "".join(map(_printable, text))
 
 
 def _record(value: bytes) -> Any:

@@ -26,8 +26,9 @@ from typer.testing import CliRunner, Result
 from gateway.decode import conversation_id_of
 from openbat.cli import app
 from openbat.connection import Connection
-from openbat.dead_letters.kafka import CHUNK_LETTERS, read, values
+from openbat.dead_letters.kafka import CHUNK_LETTERS
 from openbat.dead_letters.listed import DeadLettersError, Filters, Listed
+from openbat.dead_letters.reading import read, values
 from openbat.kafka import captures_partitions, make_reader, migrate_topics, start_producer
 from schemas import sizes, topics
 from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Reason, Source
@@ -184,6 +185,8 @@ def test_a_poison_capture_is_listed_shown_refused_and_dropped(stack: Stack, run:
     shown = letters(stack, "show", letter_id).stdout
     assert "undecodable_capture" in shown
     assert POISON.hex(" ", -4) in shown
+    document = json.loads(letters(stack, "show", letter_id, "--json").stdout)
+    assert document == {**entry, "value": {"hex": POISON.hex()}}
     refused = letters(stack, "replay", letter_id)
     assert (refused.exit_code, refused.stdout) == (1, "replayed=0 refused=1\n")
     assert f"{letter_id}: this release can't decode it either" in refused.stderr

@@ -3,15 +3,18 @@
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import openbat.kafka
+from gateway.admin_types import ChatbotView
 from gateway.registry import Registry
-from openbat import chatbots, cli
-from openbat.chatbots import ChatbotError, analysis_rows, with_settings
+from openbat import chatbots, chatbots_cli, cli
+from openbat.chatbot_settings import analysis_rows, with_settings
+from openbat.chatbots import ChatbotError
 from openbat.connection import Connection
 from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY
 from schemas.chatbots import Chatbot, ChatbotSettings, chatbot_codec
@@ -194,9 +197,13 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     async def read(_: Connection) -> Registry:
         return registry
 
-    monkeypatch.setattr(cli, "connection", lambda: Connection("nowhere"))
+    async def partitions(_: Connection) -> int:
+        return 8
+
+    monkeypatch.setattr(chatbots_cli, "connection", lambda: Connection("nowhere"))
     monkeypatch.setattr(chatbots, "edit_registry", edit)
     monkeypatch.setattr(openbat.kafka, "read_registry", read)
+    monkeypatch.setattr(openbat.kafka, "captures_partitions", partitions)
     return Commands(registry)
 
 
@@ -225,6 +232,14 @@ def test_settings_are_set_and_shown(commands: Commands) -> None:
         "cost-per-day   2.5",
         "remember-ids   forever",
     ]
+
+
+def test_what_is_listed_and_shown_is_json_as_the_admin_api_has_it(commands: Commands) -> None:
+    commands.run("set-schema", NAME, "plan=string")
+    view = msgspec.json.decode(msgspec.json.encode(ChatbotView.of(commands.chatbot)))
+    assert view["name"] == NAME
+    assert msgspec.json.decode(commands.run("show", NAME, "--json")) == view
+    assert msgspec.json.decode(commands.run("list", "--json")) == {"chatbots": [view]}
 
 
 def test_analysis_is_switched_off_and_on(commands: Commands) -> None:

@@ -25,6 +25,7 @@ from openbat.dead_letters.listed import (
 )
 from openbat.dead_letters.replay import RefusedError, replay_of
 from openbat.dead_letters.shown import shown
+from openbat.health import serve
 from openbat.metrics import Metrics
 from openbat.settings import SettingsError
 from schemas import topics
@@ -332,7 +333,7 @@ def test_what_is_shown_can_not_command_a_terminal() -> None:
 @contextlib.contextmanager
 def served(metrics: Metrics) -> Iterator[str]:
     port = free_port()
-    server = metrics.serve(port)
+    server = serve(metrics.registry, "127.0.0.1", port)
     try:
         yield f"http://127.0.0.1:{port}/metrics"
     finally:
@@ -349,4 +350,4 @@ def test_letters_are_counted_by_reason_for_prometheus() -> None:
         assert 'openbat_dead_letters_total{reason="rejected_row"} 2.0' in text
         assert 'openbat_dead_letters_total{reason="undecodable_capture"} 0.0' in text
         with pytest.raises(SettingsError, match="OPENBAT_METRICS_PORT"):
-            Metrics().serve(httpx.URL(url).port or 0)
+            serve(Metrics().registry, "127.0.0.1", httpx.URL(url).port or 0)

@@ -1,0 +1,175 @@
+"""The registry's backup: what a file holds, what a restore writes, and what it leaves alone."""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner, Result
+
+import openbat.kafka
+from gateway.registry import Registry
+from openbat import chatbot_backup, chatbots_cli, cli
+from openbat.chatbot_backup import Backup, backup_of, changes, generation_after, parse
+from openbat.chatbots import ChatbotError, archived, with_key
+from openbat.command import json_of
+from openbat.connection import Connection
+from schemas.chatbots import GENERATION_KEY, Chatbot, Generation, generation_codec
+from schemas.positions import MAX_GENERATION
+from tests.unit.test_gateway import chatbot, entry
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OTHER_KEY = "secret of another"
+
+
+def registry_of(*chatbots: Chatbot, generation: int = 0) -> Registry:
+    registry = Registry()
+    registry.apply(GENERATION_KEY, generation_codec.encode(Generation(generation)))
+    for each in chatbots:
+        registry.apply(*entry(each))
+    return registry
+
+
+def two() -> tuple[Chatbot, Chatbot]:
+    return chatbot(1), chatbot(2, OTHER_KEY)
+
+
+def test_a_file_holds_hashes_and_settings_and_is_read_again() -> None:
+    backup = backup_of(registry_of(*two(), generation=4), NOW)
+    content = json_of(backup)
+    assert OTHER_KEY.encode() not in content
+    assert parse(content) == backup == Backup(1, NOW, 4, list(two()))
+
+
+def with_chatbot(**values: Any) -> bytes:
+    return json_of(Backup(1, NOW, 0, [replace(chatbot(), **values)]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"format": 1}',
+        b"\xff",
+        json_of(Backup(2, NOW, 0, [])),
+        json_of(Backup(1, NOW, MAX_GENERATION + 1, [])),
+        with_chatbot(key_sha256=b"short"),
+        with_chatbot(name=" "),
+        with_chatbot(id="no uuid"),
+        with_chatbot(id=chatbot().id.replace("-", "")),
+    ],
+)
+def test_what_is_no_backup_is_refused(content: bytes) -> None:
+    with pytest.raises(ChatbotError, match="expected a file that `openbat chatbots export` wrote"):
+        parse(content)
+
+
+def test_what_is_missing_is_written_and_what_is_there_is_left_alone() -> None:
+    first, second = two()
+    wanted, done = changes(registry_of(first), [first, second], overwrite=False)
+    assert wanted == [second]
+    assert (done.written, done.unchanged, done.refused) == (1, 1, [])
+
+
+def test_what_was_changed_since_is_overwritten_only_if_told() -> None:
+    before = chatbot()
+    registry = registry_of(archived(with_key(before, OTHER_KEY)))
+    wanted, done = changes(registry, [before], overwrite=False)
+    assert (wanted, done.written) == ([], 0)
+    assert "--overwrite" in done.refused[0]
+    wanted, done = changes(registry, [before], overwrite=True)
+    assert (wanted, done.written, done.refused) == ([before], 1, [])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_chatbot_has_is_never_taken_away(overwrite: bool) -> None:
+    other = replace(chatbot(3, OTHER_KEY), name=chatbot(1).name)
+    wanted, done = changes(registry_of(other), list(two()), overwrite)
+    assert wanted == []
+    assert "has this name" in done.refused[0]
+    assert "has its key" in done.refused[1]
+
+
+def test_captures_of_a_new_registry_come_after_all_that_were() -> None:
+    backup = Backup(1, NOW, 4, list(two()))
+    assert generation_after(registry_of(generation=1), backup) == 5
+    assert generation_after(registry_of(chatbot(9), generation=6), backup) == 7
+    # Gateways may run on this one, and would not learn it all at once.
+    assert generation_after(registry_of(chatbot(1), generation=4), backup) == 4
+    with pytest.raises(ChatbotError, match="no position is left"):
+        generation_after(registry_of(), Backup(1, NOW, MAX_GENERATION, list(two())))
+
+
+class Commands:
+    """`openbat chatbots`, over a registry in memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
+        self.registry = registry
+
+        async def edit(_: Connection, change: Any) -> None:
+            for key, value in change(self.registry):
+                self.registry.apply(key, value)
+
+        async def read(_: Connection) -> Registry:
+            return self.registry
+
+        async def partitions(_: Connection) -> int:
+            return 8
+
+        monkeypatch.setattr(chatbots_cli, "connection", lambda: Connection("nowhere"))
+        monkeypatch.setattr(chatbot_backup, "edit_registry", edit)
+        monkeypatch.setattr(openbat.kafka, "read_registry", read)
+        monkeypatch.setattr(openbat.kafka, "captures_partitions", partitions)
+
+    def run(self, *arguments: str, stdin: bytes | None = None) -> Result:
+        try:
+            return CliRunner().invoke(cli.app, ["chatbots", *arguments], input=stdin)
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def test_an_export_is_restored_into_a_new_registry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands = Commands(monkeypatch, registry_of(*two(), generation=2))
+    file = tmp_path / "chatbots.json"
+    assert commands.run("export", str(file)).exit_code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert parse(commands.run("export").stdout_bytes).chatbots == list(two())
+
+    commands.registry = registry_of(generation=1)
+    monkeypatch.setattr(chatbot_backup, "CHUNK_CHATBOTS", 1)
+    assert commands.run("restore", str(file)).stdout == "written=2 unchanged=0 refused=0\n"
+    assert commands.registry.chatbots() == list(two())
+    assert commands.registry.generation == 3
+    again = commands.run("restore", "-", "--json", stdin=file.read_bytes())
+    assert msgspec.json.decode(again.stdout) == {"written": 0, "unchanged": 2, "refused": []}
+    assert commands.registry.generation == 3
+
+
+def test_what_was_refused_is_said_and_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands = Commands(monkeypatch, registry_of(*two()))
+    file = tmp_path / "chatbots.json"
+    commands.run("export", str(file))
+    commands.registry = registry_of(archived(chatbot()))
+    done = commands.run("restore", str(file))
+    assert (done.exit_code, done.stdout) == (1, "written=1 unchanged=0 refused=1\n")
+    assert done.stderr.startswith("chatbot 1: it was changed since")
+    assert commands.run("restore", str(file), "--overwrite").exit_code == 0
+    assert commands.registry.chatbots() == list(two())
+
+
+@pytest.mark.parametrize("command", ["export", "restore"])
+def test_a_file_that_can_not_be_used_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    commands = Commands(monkeypatch, registry_of())
+    done = commands.run(command, str(tmp_path / "nowhere" / "chatbots.json"))
+    assert isinstance(done.exception, ChatbotError)
+    assert "No such file or directory; name another" in str(done.exception)
