@@ -1,16 +1,16 @@
 """What a process counts, for Prometheus."""
 
-import os
-from collections.abc import Sequence
-from wsgiref.simple_server import WSGIServer
+import time
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from openbat.settings import SettingsError
 from schemas.dead_letters import REASONS, Reason
 
-ADDRESS = "127.0.0.1"
 INSERT_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+FAILING_SECONDS = 60.0
+"""For how long a failed insert counts: its repetition has failed or gone well before, within the
+time of an insert and of the wait before it."""
 
 
 class Metrics:
@@ -40,10 +40,6 @@ class Metrics:
     def analysed(self, analyzer: str, outcome: str, subjects: int) -> None:
         self._analysed.labels(analyzer, outcome).inc(subjects)
 
-    def serve(self, port: int) -> WSGIServer:
-        """Serve them, as `serve` does."""
-        return serve(self.registry, port)
-
 
 class InsertMetrics:
     """What the ClickHouse worker writes.
@@ -51,10 +47,18 @@ class InsertMetrics:
     Args:
         registry: where it is exported.
         tables: that are written; there before the first insert.
+        clock: seconds that only grow.
 
     """
 
-    def __init__(self, registry: CollectorRegistry, tables: Sequence[str]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        tables: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._failures: dict[str, tuple[float, float]] = {}
         self._seconds = Histogram(
             "openbat_insert_seconds",
             "How long inserts into ClickHouse took, their repetitions included.",
@@ -80,24 +84,20 @@ class InsertMetrics:
         """Take in an insert."""
         self._seconds.labels(table).observe(seconds)
         self._rows.labels(table).inc(rows)
+        self._failures.pop(table, None)
 
     def repeated(self, table: str) -> None:
         """Take in that one failed, and is tried again."""
         self._retries.labels(table).inc()
+        now = self._clock()
+        first, _ = self._failures.get(table, (now, now))
+        self._failures[table] = first, now
 
-
-def serve(registry: CollectorRegistry, port: int) -> WSGIServer:
-    """Serve metrics on this machine alone, from a thread, until the server is shut down.
-
-    Raises:
-        SettingsError: the port can't be used.
-
-    """
-    try:
-        server, _ = start_http_server(port, ADDRESS, registry)
-    except OSError as error:
-        raise SettingsError(
-            f"OPENBAT_METRICS_PORT: port {port}: {os.strerror(error.errno or 0)}; each process "
-            "on a machine needs one of its own"
-        ) from None
-    return server
+    def failing(self) -> dict[str, float]:
+        """Return for how many seconds inserts have failed, by table; may be asked in any thread."""
+        now = self._clock()
+        return {
+            table: now - first
+            for table, (first, last) in list(self._failures.items())
+            if now - last < FAILING_SECONDS
+        }

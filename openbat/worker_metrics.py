@@ -33,7 +33,11 @@ class WorkerCollector(Collector):
         self.progress: Progress | None = None
         self._loop = loop
 
-    def collect(self) -> Iterator[Metric]:
+    def look(self) -> tuple[float, Look] | None:
+        """Return how many seconds the loop took to turn, and the look; None where it took too long.
+
+        Not to be called in the loop's own thread.
+        """
         asked_at = time.monotonic()
 
         async def look() -> tuple[float, Look]:
@@ -42,11 +46,17 @@ class WorkerCollector(Collector):
 
         looking = asyncio.run_coroutine_threadsafe(look(), self._loop)
         try:
-            delay, seen = looking.result(LOOK_SECONDS)
+            return looking.result(LOOK_SECONDS)
         except TimeoutError:
             looking.cancel()
+            return None
+
+    def collect(self) -> Iterator[Metric]:
+        looked = self.look()
+        if looked is None:
             yield _delay(LOOK_SECONDS)
             return
+        delay, seen = looked
         yield _delay(delay)
         yield from families(seen)
 

@@ -52,6 +52,7 @@ class Look(NamedTuple):
         recovering: changelog records that its table still lacks.
         standby_recovering: that its standby copies lack, of those there were when it began.
         stores: of its table, standby copies included.
+        kafka_answers: whether Kafka said where partitions end, where it could be asked.
 
     """
 
@@ -60,6 +61,7 @@ class Look(NamedTuple):
     recovering: int
     standby_recovering: int
     stores: list[StoreSize]
+    kafka_answers: bool = True
 
 
 class Progress:
@@ -72,9 +74,10 @@ class Progress:
     async def look(self) -> Look:
         app = self._app
         recovery = app.tables.recovery
+        found, kafka_answers = await self._lags()
         return Look(
             ready=app.tables.actives_ready or app.unassigned,
-            lags=await self._lags(),
+            lags=found,
             recovering=missing(recovery.active_highwaters, recovery.active_offsets),
             standby_recovering=missing(recovery.standby_highwaters, recovery.standby_offsets),
             stores=[
@@ -83,15 +86,20 @@ class Progress:
                 if isinstance(table, WorkerTable)
                 for partition, (entries, file_bytes) in table.sizes().items()
             ],
+            kafka_answers=kafka_answers,
         )
 
-    async def _lags(self) -> list[PartitionLag]:
+    async def _lags(self) -> tuple[list[PartitionLag], bool]:
+        """Return the lags, and whether Kafka answered."""
         consumer = self._app._consumer  # its property would make one
-        if consumer is None or not consumer._committed_offset:
-            return []
-        ends = await self._ends(list(consumer._committed_offset))
+        if consumer is None:
+            return [], True
+        # One without a partition asks for one of somebody else's.
+        owned = list(consumer._committed_offset)
+        ends = await self._ends(owned or [TP(topic, 0) for topic in self._app.agents][:1])
         unacked = [(message.tp, message.timestamp) for message in list(consumer.unacked)]
-        return lags(dict(consumer._committed_offset), ends, unacked, time.time())
+        found = lags(dict(consumer._committed_offset), ends, unacked, time.time())
+        return found, bool(ends)
 
     async def _ends(self, tps: list[TP]) -> Mapping[TP, int]:
         """Return where the partitions end, nothing where Kafka does not say so in time.

@@ -18,6 +18,7 @@ from openbat.clickhouse import clickhouse_client
 from openbat.connection import Connection
 from openbat.kafka import migrate_topics, read_registry
 from openbat.local import jars, java, kafka, state
+from openbat.local.metered import metered, metrics_url
 from openbat.local.probe import wait_exact
 from openbat.local.supervisor import Spec, StartError, Supervised, Supervisor
 from openbat.settings import PREFIX, UNSECURED, Settings
@@ -87,14 +88,14 @@ class Stack:
             **{PREFIX + name.upper(): "" for name in UNSECURED},
             "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
             "OPENBAT_CLICKHOUSE_URL": clickhouse_url,
-            # The processes can't share one.
-            "OPENBAT_METRICS_PORT": "0",
+            # Nobody stands before them.
+            "OPENBAT_UNREADY_SECONDS": "0",
         }
         found = await asyncio.to_thread(jars.fetch, settings.jars_dir or settings.data_dir / "jars")
         say("Starting Kafka and ClickHouse.")
         self._supervisor.start(self._kafka_spec(found))
-        clickhouse = self._start_ours(
-            "clickhouse-server", ["local-clickhouse"], environment, [self._clickhouse]
+        clickhouse = self._supervisor.start(
+            _spec("clickhouse-server", ["local-clickhouse"], environment, [self._clickhouse])
         )
         await kafka.wait_ready(connection.bootstrap, START_SECONDS)
         await migrate_topics(connection, settings.partitions, replication_factor=1)
@@ -139,7 +140,7 @@ class Stack:
     def _write_state(self) -> None:
         if self._state is not None:
             self._state.processes = [
-                state.Process(process.spec.role, process.pid)
+                state.Process(process.spec.role, process.pid, metrics_url(process.spec.environment))
                 for process in self._supervisor.processes
             ]
             state.write(self._settings.data_dir, self._state)
@@ -167,10 +168,20 @@ class Stack:
         environment: dict[str, str],
         listeners: list[socket.socket] | None = None,
     ) -> Supervised:
-        fds = [listener.fileno() for listener in listeners or []]
-        argv = [sys.executable, "-m", "openbat", *arguments]
-        argv += [f"--fd={fd}" for fd in fds]
-        return self._supervisor.start(Spec(role, argv, environment, fds))
+        return self._supervisor.start(metered(_spec(role, arguments, environment, listeners)))
+
+
+def _spec(
+    role: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    listeners: list[socket.socket] | None = None,
+) -> Spec:
+    """Return a process of ours; `listeners` are sockets that it inherits."""
+    fds = [listener.fileno() for listener in listeners or []]
+    argv = [sys.executable, "-m", "openbat", *arguments]
+    argv += [f"--fd={fd}" for fd in fds]
+    return Spec(role, argv, environment, fds)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,11 @@ from msgspec import Struct
 
 
 class Process(Struct):
+    """A process, and where it serves its metrics; of Kafka and ClickHouse's engine, nowhere."""
+
     role: str
     pid: int
+    metrics_url: str | None = None
 
 
 class LocalState(Struct):
