@@ -9,6 +9,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 MIGRATIONS = Path(__file__).parent / "migrations"
 GRANTS = Path(__file__).parent / "grants.sql"
 
+BACKFILL_SECONDS = 3600
+"""How long a statement may take: one of them reads all rows that are there."""
+
 _NO_ACCESS_MANAGEMENT = frozenset({495, 497, 514})
 """ClickHouse's error codes: users kept read-only, not ours to manage, or kept nowhere."""
 
