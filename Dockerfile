@@ -4,7 +4,7 @@ RUN pip install --no-cache-dir uv
 WORKDIR /app
 ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 COPY . .
-RUN uv sync --locked --no-dev --no-editable --extra redis --extra llm
+RUN uv sync --locked --no-dev --no-editable --extra redis --extra llm --extra tracing
 
 FROM python:3.12-slim
 RUN useradd --system --create-home --uid 10001 openbat && mkdir /data && chown openbat /data

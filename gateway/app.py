@@ -1,10 +1,10 @@
 """The gateway's routes."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,17 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from gateway import openapi
-from gateway.errors import RefusedError, on_exception, on_http_exception, on_refused, unavailable
+from gateway import docs_html, docs_page, health, openapi
+from gateway.errors import RefusedError, on_exception, on_http_exception, on_refused
 from gateway.metrics import GatewayMetrics
-from schemas.capture import Health
+from gateway.request_id import CURRENT, SCOPE
 
 CAPTURE = "/api/v1/capture"
 
 FORWARDED = ("forwarded", "x-forwarded-for", "via")
 """What proxies add: metrics name chatbots, and are not for who comes through one."""
-
-_HEALTHY = msgspec.json.encode(Health(ok=True))
 
 
 class _App(Starlette):
@@ -44,6 +42,7 @@ class _App(Starlette):
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        CURRENT.set(scope.get(SCOPE))
         if scope["type"] != "http" or scope["path"] != CAPTURE or scope["method"] != "POST":
             await super().__call__(scope, receive, send)
             return
@@ -64,7 +63,7 @@ class _App(Starlette):
 
 def make_app(
     capture: Callable[[Request], Awaitable[Response]],
-    is_ready: Callable[[], Awaitable[bool]],
+    unready: Callable[[], Awaitable[list[str]]],
     lifespan: Lifespan[Starlette],
     version: str,
     metrics: GatewayMetrics,
@@ -74,7 +73,7 @@ def make_app(
 
     Args:
         capture: answers POST /api/v1/capture.
-        is_ready: whether the registry has been read and the broker answers.
+        unready: why captures are not taken, in sentences; nothing where they are.
         lifespan: connects what the two need, and closes it.
         version: of the project, for the OpenAPI document.
         metrics: told of every answer to a capture, and served at /metrics.
@@ -82,18 +81,13 @@ def make_app(
 
     """
 
-    async def healthz(_request: Request) -> Response:
-        return Response(_HEALTHY, media_type="application/json")
-
-    async def readyz(_request: Request) -> Response:
-        if not await is_ready():
-            raise unavailable(
-                "not_ready", "The registry is not read yet, or Kafka does not answer."
-            )
-        return Response(_HEALTHY, media_type="application/json")
-
     async def openapi_json(_request: Request) -> Response:
         return Response(openapi.document(version), media_type="application/json")
+
+    async def docs(_request: Request) -> Response:
+        # Made once, which takes longer than a capture should wait.
+        page = await asyncio.to_thread(docs_page.page, openapi.document(version))
+        return Response(page, headers=docs_html.HEADERS, media_type="text/html")
 
     async def show_metrics(request: Request) -> Response:
         if any(name in request.headers for name in FORWARDED):
@@ -106,9 +100,9 @@ def make_app(
         metrics,
         routes=[
             Route(CAPTURE, capture, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *health.routes(unready),
             Route("/openapi.json", openapi_json),
+            Route("/docs", docs),
             Route("/metrics", show_metrics),
             *admin,
         ],

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import uuid_utils
@@ -25,6 +26,9 @@ from schemas import sizes
 from schemas.capture import Capture, CaptureAnswer
 from schemas.chatbots import Chatbot
 from schemas.records import Captured, CaptureResult, encode
+
+if TYPE_CHECKING:
+    from gateway.tracing import CaptureTrace, CaptureTracer
 
 PENDING = "Deduplication pending: messagesStored is provisional"
 LEFT_OUT = "Field '{}' left out: the conversation's fields would take more than 64 KiB"
@@ -50,6 +54,7 @@ class CaptureEndpoint:
         publisher: takes what is to become durable.
         bounds: of a request.
         metrics: told what became of captures.
+        tracer: traces some of them, None for none.
 
     """
 
@@ -60,17 +65,28 @@ class CaptureEndpoint:
         publisher: Publisher[Expected],
         bounds: Bounds,
         metrics: GatewayMetrics,
+        tracer: "CaptureTracer | None" = None,
     ) -> None:
         self._registry = registry
         self._limits = limits
         self._publisher = publisher
         self._bounds = bounds
         self._metrics = metrics
+        self._tracer = tracer
         self._bodies = Bodies()
 
     async def post(self, request: Request) -> Response:
         """Answer one capture. Raises RefusedError where it can't be taken."""
         head = Head(request)
+        trace = None if self._tracer is None else self._tracer.begin(request, head)
+        if trace is None:
+            return await self._answer(request, head, None)
+        with trace:
+            response = await self._answer(request, head, trace)
+            trace.answered(response.status_code)
+            return response
+
+    async def _answer(self, request: Request, head: Head, trace: "CaptureTrace | None") -> Response:
         chatbot = authenticate(head.get(b"authorization"), self._registry.chatbot_of)
         try:
             await self._limits.take(chatbot)
@@ -79,9 +95,16 @@ class CaptureEndpoint:
             raise
         check_content_type(head.get(b"content-type"))
         with Held(self._bodies) as held:
-            return await self._take(request, head, chatbot, held)
+            return await self._take(request, head, chatbot, held, trace)
 
-    async def _take(self, request: Request, head: Head, chatbot: Chatbot, held: Held) -> Response:
+    async def _take(
+        self,
+        request: Request,
+        head: Head,
+        chatbot: Chatbot,
+        held: Held,
+        trace: "CaptureTrace | None",
+    ) -> Response:
         bounds = self._bounds
         body = await read_body(request, head, bounds.max_body_bytes, held)
         read_at = time.perf_counter()
@@ -94,8 +117,14 @@ class CaptureEndpoint:
         if len(frame) > sizes.CAPTURE:
             raise too_large(bounds.max_body_bytes)
         wanted = preference(head.every(b"prefer"), bounds.longest_wait_seconds)
-        published, index = self._publisher.publish(captured.conversation_id, frame)
+        if trace is None:
+            published, index = self._publisher.publish(captured.conversation_id, frame)
+        else:
+            traceparent = trace.publishing(chatbot.id, len(captured.messages))
+            published, index = self._publisher.publish(captured.conversation_id, frame, traceparent)
+            published.acknowledged.add_done_callback(trace.published)
         result = await _result(published, index, wanted)
+        self._metrics.taken(chatbot.name)
         if result is None or result.stored is None:
             asked = wanted.respond_async or wanted.wait_seconds == 0
             self._metrics.provisional(asked=asked)

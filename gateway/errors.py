@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 import msgspec
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.capture import ErrorAnswer, ErrorDetail
+
+log = structlog.get_logger()
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,6 +43,8 @@ class RefusedError(Exception):
         self.headers = headers
 
     def response(self) -> Response:
+        """Return it as the answer. Logged at `debug` alone: clients may cause any number."""
+        log.debug("refused", status=self.status, code=self.code)
         body = ErrorAnswer(False, ErrorDetail(self.code, self.message, self.path))
         return Response(_encode(body), self.status, self.headers, media_type="application/json")
 

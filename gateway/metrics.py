@@ -19,6 +19,23 @@ _CAPTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _STATUSES = (200, 400, 401, 403, 413, 415, 429, 500, 503)
 
 
+class _ByChatbot:
+    """A counter by a chatbot's name: of the first MAX_CHATBOTS each, of the others together."""
+
+    def __init__(self, name: str, help_: str, registry: CollectorRegistry) -> None:
+        self._counter = Counter(name, help_, ["chatbot"], registry=registry)
+        self._counters: dict[str, Counter] = {}
+
+    def inc(self, chatbot: str) -> None:
+        counter = self._counters.get(chatbot)
+        if counter is None:
+            is_known = len(self._counters) < MAX_CHATBOTS
+            counter = self._counter.labels(chatbot if is_known else OTHER)
+            if is_known:
+                self._counters[chatbot] = counter
+        counter.inc()
+
+
 class GatewayMetrics:
     """The metrics of one gateway, in a registry of their own.
 
@@ -55,13 +72,13 @@ class GatewayMetrics:
             registry=registry,
         )
         self._asked, self._late = provisional.labels("asked"), provisional.labels("late")
-        self._rate_limited = Counter(
-            "openbat_rate_limited",
-            f"Captures over their chatbot's rate; from {MAX_CHATBOTS} chatbots on, as `{OTHER}`.",
-            ["chatbot"],
-            registry=registry,
+        others = f"from {MAX_CHATBOTS} chatbots on, as `{OTHER}`."
+        self._taken = _ByChatbot(
+            "openbat_chatbot_captures", f"Captures that became durable; {others}", registry
         )
-        self._limited_chatbots: set[str] = set()
+        self._rate_limited = _ByChatbot(
+            "openbat_rate_limited", f"Captures over their chatbot's rate; {others}", registry
+        )
         self._durable_seconds = self._histogram(
             "openbat_durable_seconds",
             "From a record's first capture to the record's acknowledgement by Kafka.",
@@ -118,12 +135,11 @@ class GatewayMetrics:
 
     def rate_limited(self, chatbot: str) -> None:
         """Take in that a capture is over the rate of the chatbot of this name."""
-        if chatbot not in self._limited_chatbots:
-            if len(self._limited_chatbots) == MAX_CHATBOTS:
-                chatbot = OTHER
-            else:
-                self._limited_chatbots.add(chatbot)
-        self._rate_limited.labels(chatbot).inc()
+        self._rate_limited.inc(chatbot)
+
+    def taken(self, chatbot: str) -> None:
+        """Take in that a capture of the chatbot of this name became durable."""
+        self._taken.inc(chatbot)
 
     def acknowledged(self, captures: int, seconds: float) -> None:
         """Take in a record of so many captures, so long after the first of them."""

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.drain import DrainingHttpProtocol
 from gateway.errors import RefusedError, bad_request, too_large, unavailable
+from gateway.request_id import CURRENT, HEADER, SCOPE, request_id_of
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 1024 * 1024
@@ -60,6 +61,8 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._deferred: RefusedError | None = None
         self._refused = False
+        self._request_id: bytes | None = None
+        """Of the request whose body is being read, from the end of its head on."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -113,14 +116,21 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        size, sent = len(self.url), None
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == HEADER:
+                sent = value
+        self._request_id = request_id = request_id_of(sent)
         if size > self.bounds.head_bytes:
             raise _head_too_large(self.bounds.head_bytes)
         if len(self.pipeline) == self.bounds.pipelined:
             raise bad_request(
                 "too_many_requests", f"Over {self.bounds.pipelined} requests wait for answers."
             )
+        self.scope[SCOPE] = request_id  # type: ignore[literal-required]
         super().on_headers_complete()
+        self.cycle.default_headers = [*self.cycle.default_headers, (HEADER, request_id)]
         self._stop_deadline()
         self._in_body = True
         self._received_bytes = 0
@@ -128,6 +138,7 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
     def on_message_complete(self) -> None:
         self._stop_deadline()
         self._in_body = False
+        self._request_id = None
         self._received_bytes = 0
         self._between_requests = self._message_ended = True
         super().on_message_complete()
@@ -189,7 +200,10 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
+        request_id = self._request_id or request_id_of(None)
+        CURRENT.set(request_id)
         response = refused.response()
+        response.raw_headers.append((HEADER, request_id))
         lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
         if b"connection" not in dict(response.raw_headers):
             lines.append(b"connection: close\r\n")

@@ -10,6 +10,7 @@ out whether the log is back: the one that the producer still tries to send, or e
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 import structlog
@@ -23,6 +24,7 @@ from gateway.replies import Soon
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
 from schemas.records import CapturesRecord, captures_codec
+from schemas.traces import MAX_TRACES, TRACEPARENT, log_fields
 
 log = structlog.get_logger()
 
@@ -49,14 +51,18 @@ class Published(Generic[E]):
             knows its offset.
         soon: as `on_acknowledged` was given it; None where the broker no longer knows the offset.
         begun_at: when its first capture came, in the loop's time.
+        traceparents: of those of its captures that are traced.
 
     """
 
-    __slots__ = ("acknowledged", "begun_at", "frames", "is_due", "size", "soon", "timer")
+    __slots__ = (
+        "acknowledged", "begun_at", "frames", "is_due", "size", "soon", "timer", "traceparents",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.begun_at = loop.time()
         self.frames: list[bytes] = []
+        self.traceparents: list[bytes] = []
         self.size = 0
         self.is_due = False
         """Whether the linger is over."""
@@ -127,6 +133,8 @@ class Publisher(Generic[E]):
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
+        # Else a record would be sent, and logged, in the name of the request that began its batch.
+        self._context = copy_context()
         self._lanes: list[_Lane[E]] = [_Lane() for _ in range(partitions)]
         self._pending_bytes = 0
         self._pending_captures = 0
@@ -152,8 +160,15 @@ class Publisher(Generic[E]):
         """In how many partitions the log is late."""
         return sum(lane.is_late for lane in self._lanes)
 
-    def publish(self, conversation_id: bytes, frame: bytes) -> tuple[Published[E], int]:
+    def publish(
+        self, conversation_id: bytes, frame: bytes, traceparent: bytes | None = None
+    ) -> tuple[Published[E], int]:
         """Add an encoded capture to its partition's batch.
+
+        Args:
+            conversation_id: decides on the partition.
+            frame: the capture.
+            traceparent: goes with the record, None where the capture is not traced.
 
         Returns:
             The record to be, and the capture's index in it. All captures of the record share its
@@ -176,17 +191,21 @@ class Publisher(Generic[E]):
         if batch is None:
             batch = lane.batch = Published(self._loop)
             batch.timer = self._loop.call_later(
-                self._timeout_seconds, self._expire, partition, batch
+                self._timeout_seconds, self._expire, partition, batch, context=self._context
             )
             self._collecting.append((partition, batch))
             if self._window is None:
                 linger = self._pace.linger_seconds
-                self._window = self._loop.call_later(linger, self._end_window)
+                self._window = self._loop.call_later(
+                    linger, self._end_window, context=self._context
+                )
         index = len(batch.frames)
         batch.frames.append(frame)
         batch.size += len(frame)
         self._pending_bytes += len(frame)
         self._pending_captures += 1
+        if traceparent is not None and len(batch.traceparents) < MAX_TRACES:
+            batch.traceparents.append(traceparent)
         if batch.size >= sizes.BATCH or index + 1 == MAX_CAPTURES_PER_RECORD:
             self._flush(partition, batch)
         return batch, index
@@ -232,7 +251,7 @@ class Publisher(Generic[E]):
             return
         lane.batch = None
         lane.on_their_way += 1
-        task = asyncio.create_task(self._send(partition, batch))
+        task = asyncio.create_task(self._send(partition, batch), context=self._context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -242,13 +261,19 @@ class Publisher(Generic[E]):
         )
         self._pace.sent(len(batch.frames), self._loop.time())
         lane = self._lanes[partition]
+        headers = [(TRACEPARENT, each) for each in batch.traceparents] or None
         producer = None
         try:
             producer = await self._ready_producer()
-            sent = await producer.send(topics.CAPTURES, record, partition=partition)
+            sent = await producer.send(
+                topics.CAPTURES, record, partition=partition, headers=headers
+            )
             metadata = await sent
         except Exception as error:  # noqa: BLE001 - whatever it is, its captures are answered
-            log.warning("the log refused a record", partition=partition, error=repr(error))
+            log.warning(
+                "the log refused a record",
+                partition=partition, error=repr(error), **log_fields(batch.traceparents),
+            )  # fmt: skip
             batch.refuse("not_confirmed", "The log did not confirm the capture: send it again.")
             if producer is not None:
                 self._give_up(producer)

@@ -86,6 +86,7 @@ def llm_config(settings: Settings) -> LlmConfig | None:
 
 async def _analysis(parts: Parts) -> None:
     app, settings = parts.app, parts.settings
+    parts.health.starting = "The registry, and what was spent, are not read yet."
     chatbots = Chatbots()
     spent = Spending(parts.identity)
     readers = [make_reader(parts.connection, "read_committed") for _ in range(2)]

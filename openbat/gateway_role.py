@@ -5,8 +5,8 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -22,6 +22,7 @@ from gateway.admin_registry import Chatbots
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
 from gateway.errors import unavailable
+from gateway.health import KAFKA_AWAY, STARTING, STOPPING
 from gateway.limits import RateLimits
 from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
@@ -29,15 +30,18 @@ from gateway.protocol import ConnectionBounds, make_protocol
 from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
-from openbat import __version__, notify
+from openbat import __version__, notify, tracing
 from openbat.admin import RegistryChatbots
 from openbat.connection import UnreachableError, connection_of
+from openbat.health import serve
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
-from openbat.metrics import serve
 from openbat.open_files import raise_limit
 from openbat.patience import until_it_answers
 from openbat.settings import Settings, SettingsError
 from schemas import sizes, topics
+
+if TYPE_CHECKING:
+    from gateway.tracing import CaptureTracer
 
 log = structlog.get_logger()
 
@@ -71,6 +75,7 @@ class Gateway:
                 f"OPENBAT_RATE_LIMIT_STORAGE: {error} "
                 "For Redis: pip install 'openbat-capture[redis]'"
             ) from None
+        self._tracing = tracing.start("gateway")
         self.metrics = GatewayMetrics()
         self._endpoint: CaptureEndpoint | None = None
         self._registry_reader: AIOKafkaConsumer | None = None
@@ -78,6 +83,7 @@ class Gateway:
         self._chatbots: Chatbots | None = None
         self.admin = AdminApi(settings.admin_key, self._known_chatbots)
         self._exits = contextlib.AsyncExitStack()
+        self._is_stopping = False
 
     async def capture(self, request: Request) -> Response:
         if self._endpoint is None:
@@ -89,15 +95,23 @@ class Gateway:
             raise unavailable("starting", "The gateway is starting: send it again.")
         return self._chatbots
 
-    async def is_ready(self) -> bool:
+    async def unready(self) -> list[str]:
+        """Return why captures are not taken, in sentences; nothing where they are."""
+        if self._is_stopping:
+            return [STOPPING]
         if self._endpoint is None or self._registry_reader is None:
-            return False
+            return [STARTING]
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 await self._registry_reader.end_offsets([PARTITION])
         except (KafkaError, TimeoutError):
-            return False
-        return True
+            return [KAFKA_AWAY]
+        return []
+
+    def turn_unready(self) -> None:
+        """Have load balancers send nothing more; what comes all the same is served."""
+        self._is_stopping = True
+        self.metrics.ready.set(0)
 
     def give_up_waiting(self) -> None:
         """Have captures that still wait for their exact count answered without it."""
@@ -113,6 +127,8 @@ class Gateway:
         yield
         connecting.cancel()
         await self._exits.aclose()
+        if self._tracing is not None:
+            self._tracing.close()
 
     async def _connect_when_possible(self) -> None:
         await until_it_answers(
@@ -180,8 +196,16 @@ class Gateway:
             publisher,
             Bounds(settings.max_body_bytes, settings.max_wait_seconds),
             self.metrics,
+            self._tracer(),
         )
         _show_state(self.metrics, publisher, replies, pace)
+
+    def _tracer(self) -> "CaptureTracer | None":
+        if self._tracing is None:
+            return None
+        from gateway.tracing import CaptureTracer
+
+        return CaptureTracer(self._tracing.tracer, self._settings.trace_ratio)
 
 
 def _show_state(
@@ -198,15 +222,18 @@ def _show_state(
 
 
 class _Server(uvicorn.Server):
-    """Ends long waits in time for their answers to be given."""
+    """Ends in steps: unready first; long waits end in time for their answers to be given."""
 
-    def __init__(self, config: uvicorn.Config, give_up_waiting: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, unready_seconds: float) -> None:
         super().__init__(config)
-        self._give_up_waiting = give_up_waiting
+        self._gateway = gateway
+        self._unready_seconds = unready_seconds
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.turn_unready()
+        await asyncio.sleep(self._unready_seconds)
         asyncio.get_running_loop().call_later(
-            LONGEST_WAIT_AT_SHUTDOWN_SECONDS, self._give_up_waiting
+            LONGEST_WAIT_AT_SHUTDOWN_SECONDS, self._gateway.give_up_waiting
         )
         await super().shutdown(sockets)
 
@@ -262,18 +289,18 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
     """
     gateway = Gateway(settings)
     if settings.metrics_port:
-        serve(gateway.metrics.registry, settings.metrics_port)
+        serve(gateway.metrics.registry, settings.metrics_host, settings.metrics_port)
     if fd is not None:
         listener = socket.socket(fileno=fd)
     else:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
     app = make_app(
         gateway.capture,
-        gateway.is_ready,
+        gateway.unready,
         gateway.lifespan,
         __version__,
         gateway.metrics,
         gateway.admin.routes(),
     )
-    server = _Server(server_config(app, settings), gateway.give_up_waiting)
+    server = _Server(server_config(app, settings), gateway, settings.unready_seconds)
     server.run(sockets=[listener])

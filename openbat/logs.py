@@ -4,6 +4,9 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from gateway.request_id import CURRENT
 
 
 def configure(level: str, **context: object) -> None:
@@ -19,6 +22,7 @@ def configure(level: str, **context: object) -> None:
     logging.disable(logging.DEBUG if ours > logging.DEBUG else logging.NOTSET)
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -43,3 +47,10 @@ def configure(level: str, **context: object) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**context)
+
+
+def _add_request_id(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    request_id = CURRENT.get()
+    if request_id is not None:
+        line["request_id"] = request_id.decode()
+    return line

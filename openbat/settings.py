@@ -95,6 +95,13 @@ class Settings(Struct, frozen=True):
             description="With https: who signed ClickHouse's certificate, PEM; else the system's."
         ),
     ] = None
+    clickhouse_reader_password: Annotated[
+        Annotated[str, Meta(pattern=r"^[!-~]{12,255}\Z")] | None,
+        Meta(
+            description="`openbat migrate`: makes the read-only user `openbat_analyst` with this "
+            "password, 12 to 255 characters of ASCII, no space; without it there is none."
+        ),
+    ] = None
     partitions: Annotated[
         Annotated[int, Meta(ge=1, le=4096)],
         Meta(description="`openbat migrate`: partitions of the topics; chosen once."),
@@ -197,6 +204,13 @@ class Settings(Struct, frozen=True):
         Annotated[float, Meta(ge=0, le=1000)],
         Meta(description="How long it collects them at most, where the conversations workers lag."),
     ] = 20.0
+    unready_seconds: Annotated[
+        Annotated[float, Meta(ge=0, le=300)],
+        Meta(
+            description="How long a gateway that is told to stop goes on as ever while `/readyz` "
+            "says 503, for a load balancer to notice."
+        ),
+    ] = 0.0
     default_rate_limit: Annotated[
         str, Meta(description="Per chatbot that has none of its own: `off` or `600/minute`.")
     ] = "off"
@@ -217,9 +231,20 @@ class Settings(Struct, frozen=True):
         Port,
         Meta(
             description="A gateway or worker run by itself: where it serves Prometheus metrics, "
-            "on 127.0.0.1; 0 for nowhere."
+            "and a worker its health; 0 for nowhere."
         ),
     ] = 0
+    metrics_host: Annotated[
+        str,
+        Meta(description="Address of that port; metrics name chatbots, so mind who reaches it."),
+    ] = "127.0.0.1"
+    trace_ratio: Annotated[
+        Annotated[float, Meta(ge=0, le=1)],
+        Meta(
+            description="Of the captures whose client sends no `traceparent`, how many are traced, "
+            "0 to 1; only where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector."
+        ),
+    ] = 0.01
     log_level: Annotated[
         str,
         Meta(description="debug, info, warning or error.", pattern="^(debug|info|warning|error)$"),

@@ -8,7 +8,7 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import uvloop
@@ -17,12 +17,15 @@ from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
-from openbat import notify
+from openbat import notify, tracing
 from openbat.connection import Connection, UnreachableError, connection_of
+from openbat.health import serve
 from openbat.kafka import TopicsError, captures_partitions, start_producer
 from openbat.metrics import InsertMetrics, Metrics
 from openbat.patience import until_it_answers
 from openbat.settings import Settings
+from openbat.tracing import Tracing
+from openbat.worker_health import WorkerHealth
 from openbat.worker_metrics import WorkerCollector
 from schemas import sizes, topics
 from streams.app import WorkerApp, add_agent, exit_now, make_app, run
@@ -36,11 +39,17 @@ from streams.sweep import Sweeper
 from streams.table import WorkerTable
 from streams.window import Windows
 
+if TYPE_CHECKING:
+    from streams.tracing import StreamTracer
+
 log = structlog.get_logger()
 
 
 class Parts(NamedTuple):
-    """What every worker has. `identity` is its own, and lasts as long as its directory."""
+    """What every worker has. `identity` is its own, and lasts as long as its directory.
+
+    `tracing` is None where nothing is traced.
+    """
 
     app: WorkerApp
     settings: Settings
@@ -49,6 +58,8 @@ class Parts(NamedTuple):
     producer: AIOKafkaProducer
     dead_letters: DeadLetters
     metrics: Metrics
+    health: WorkerHealth
+    tracing: Tracing | None
 
 
 Build = Callable[[Parts], Awaitable[None]]
@@ -128,10 +139,13 @@ async def run_worker(
     """
     _on_stop_signal(os._exit, 0)  # until there is something to drain
     metrics = Metrics()
-    state = WorkerCollector(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    state = WorkerCollector(loop)
+    health = WorkerHealth(loop, state.look)
     metrics.registry.register(state)
     if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
+        serve(metrics.registry, settings.metrics_host, settings.metrics_port, health.paths())
+    traced = tracing.start(role)
     connection = connection_of(settings)
     partitions = await until_it_answers(
         "Kafka",
@@ -152,10 +166,28 @@ async def run_worker(
             credentials(connection),
         )
         dead_letters = DeadLetters(producer, metrics.dead_letter)
-        await build(Parts(app, settings, connection, identity, producer, dead_letters, metrics))
+        await build(
+            Parts(
+                app,
+                settings,
+                connection,
+                identity,
+                producer,
+                dead_letters,
+                metrics,
+                health,
+                traced,
+            )
+        )
         state.progress = Progress(app)
+        health.starting = None
         stop = asyncio.Event()
-        _on_stop_signal(stop.set)
+
+        def on_stop() -> None:
+            health.stopping = True
+            stop.set()
+
+        _on_stop_signal(on_stop)
 
         def on_ready() -> None:
             notify.ready()
@@ -165,11 +197,21 @@ async def run_worker(
         # All of it was acknowledged: there is nothing left to wait for where Kafka is away.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+        if traced is not None:
+            traced.close()
 
 
 def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, callback, *arguments)
+
+
+def _stream_tracer(traced: Tracing | None) -> "StreamTracer | None":
+    if traced is None:
+        return None
+    from streams.tracing import StreamTracer
+
+    return StreamTracer(traced.tracer)
 
 
 async def _conversations(parts: Parts) -> None:
@@ -186,7 +228,9 @@ async def _conversations(parts: Parts) -> None:
     app.tables.add(table)
     windows = Windows(GULPS_IN_FLIGHT, exit_now)
     sweeper = Sweeper(table)
-    agent = ConversationsAgent(table, parts.producer, parts.dead_letters, windows, sweeper)
+    agent = ConversationsAgent(
+        table, parts.producer, parts.dead_letters, windows, sweeper, _stream_tracer(parts.tracing)
+    )
     lanes = Lanes(agent.process, exit_now)
     add_agent(app, topics.CAPTURES, lanes.put)
 
@@ -202,14 +246,18 @@ async def _conversations(parts: Parts) -> None:
 async def _clickhouse(parts: Parts) -> None:
     app = parts.app
     # The other worker starts half a second of processor time sooner without ClickHouse's client.
-    from openbat.clickhouse_writer import connect_writer
+    from openbat.clickhouse_writer import STARTING, clickhouse_reasons, connect_writer
     from sinks.analysis_rows import ANALYSIS_TABLE, AnalysisBatch
     from sinks.rows import CONVERSATION_TABLE, MESSAGE_TABLE, RowBatch
 
     tables = MESSAGE_TABLE, CONVERSATION_TABLE, ANALYSIS_TABLE
     inserts = InsertMetrics(parts.metrics.registry, tables)
-    writer = await connect_writer(parts.settings, inserts)
-    messages = ClickHouseAgent[RowBatch](topics.MESSAGES, RowBatch, writer, parts.dead_letters)
+    parts.health.starting = STARTING
+    writer, ping = await connect_writer(parts.settings, inserts)
+    parts.health.checks.append(lambda: clickhouse_reasons(inserts, ping))
+    messages = ClickHouseAgent[RowBatch](
+        topics.MESSAGES, RowBatch, writer, parts.dead_letters, _stream_tracer(parts.tracing)
+    )
     analyses = ClickHouseAgent[AnalysisBatch](
         topics.ANALYSES, AnalysisBatch, writer, parts.dead_letters
     )

@@ -200,7 +200,7 @@ class AnalysisAgent:
 
         The parts of a record are counted from 0: of each item its conversation, then its messages.
         """
-        for offset, value, _ in records:
+        for offset, value, _, _ in records:
             source = Source(topic, partition, offset, WHOLE_RECORD)
             try:
                 items = analysis_codec.decode(value)
@@ -300,8 +300,8 @@ class AnalysisAgent:
             await asyncio.gather(*gulp.written)
 
         def done() -> None:
-            for _, _, ack in records:
-                ack()
+            for record in records:
+                record.ack()
 
         await self._write(partition, gulp.local, gulp.changelog, gulp.written, done)
 

@@ -168,7 +168,10 @@ def add_agent(
                 message = event.message
                 partition, offset = message.partition, message.offset
                 continuity.check(partition, offset)
-                await process(partition, Received(offset, event.value or b"", event.ack))
+                await process(
+                    partition,
+                    Received(offset, event.value or b"", event.ack, message.headers or ()),
+                )
         except Exception as error:  # noqa: BLE001 - none may leave the agent
             exit_now(error)
 

@@ -1,5 +1,8 @@
 """The conversations agent: deduplicates, upserts, fans out. A loop around `streams.apply`."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from aiokafka import AIOKafkaProducer
 
 from schemas import sizes, topics
@@ -26,9 +29,22 @@ from streams.sweep import Sweeper
 from streams.table import WorkerTable
 from streams.window import Windows
 
+if TYPE_CHECKING:
+    from streams.tracing import Spans, StreamTracer
+
 
 class ConversationsAgent:
-    """Processes records of `captures`, in order of their offsets."""
+    """Processes records of `captures`, in order of their offsets.
+
+    Args:
+        table: what is known.
+        producer: sends replies, the table's changelog, and outputs.
+        dead_letters: where what can't be processed goes.
+        windows: acks records in order.
+        sweeper: removes what the table may forget.
+        tracer: goes on with the traces that records come with, None where they end here.
+
+    """
 
     def __init__(
         self,
@@ -37,12 +53,14 @@ class ConversationsAgent:
         dead_letters: DeadLetters,
         windows: Windows,
         sweeper: Sweeper,
+        tracer: "StreamTracer | None" = None,
     ) -> None:
         self._table = table
         self._producer = producer
         self._dead_letters = dead_letters
         self._windows = windows
         self._sweeper = sweeper
+        self._tracer = tracer
 
     async def process(self, partition: int, records: list[Received]) -> None:
         """Process a partition's next records, in order.
@@ -52,13 +70,25 @@ class ConversationsAgent:
             UndecodableError: the table holds an entry that this release can't read.
 
         """
+        spans = None if self._tracer is None else self._tracer.processing(partition, records)
+        if spans is None:
+            written, done = await self._send(partition, records, None)
+        else:
+            with spans.logged():
+                written, done = await self._send(partition, records, spans)
+        await self._windows.add(partition, written, done)
+
+    async def _send(
+        self, partition: int, records: list[Received], spans: "Spans | None"
+    ) -> tuple[list[Acknowledged], Callable[[], None]]:
+        """Send all that records lead to; return what is on its way, and what to do after it."""
         written: list[Acknowledged] = []
         changes: list[Change] = []
         items: list[AnalysisItem] = []
         local: dict[bytes, bytes | None] = {}
         record_time = 0
         entries: list[ChangelogEntry] = []
-        for offset, value, _ in records:
+        for offset, value, _, _ in records:
             try:
                 record = decode_captures(value)
             except UndecodableError as error:
@@ -95,16 +125,18 @@ class ConversationsAgent:
             self._producer, topics.CONVERSATIONS_CHANGELOG, partition, entries
         )
         written += [sent for sent, _ in changelog]
-        written += await self._send_outputs(partition, changes, items)
+        written += await self._send_outputs(partition, changes, items, spans)
 
         def done() -> None:
             if changelog or local:
                 acknowledged = [(sent.result().offset, count) for sent, count in changelog]
                 self._table.commit(partition, local, acknowledged)
-            for _, _, ack in records:
-                ack()
+            for record in records:
+                record.ack()
+            if spans is not None:
+                spans.end()
 
-        await self._windows.add(partition, written, done)
+        return written, done
 
     async def _decode(
         self, record: CapturesRecord, partition: int, offset: int, written: list[Acknowledged]
@@ -125,12 +157,22 @@ class ConversationsAgent:
         return await self._dead_letters.send(DeadLetter(reason, detail_of(error), source), value)
 
     async def _send_outputs(
-        self, partition: int, changes: list[Change], items: list[AnalysisItem]
+        self,
+        partition: int,
+        changes: list[Change],
+        items: list[AnalysisItem],
+        spans: "Spans | None",
     ) -> list[Acknowledged]:
         send = self._producer.send
-        return [
-            await send(topics.MESSAGES, messages_codec.encode(batch), partition=partition)
+        records = [
+            messages_codec.encode(batch)
             for batch in batches(changes, lambda change: len(change.state) + len(change.messages))
+        ]
+        # Rows are inserted in order: with the last record all of them are there.
+        headers = [None] * (len(records) - 1) + [spans.headers if spans is not None else None]
+        return [
+            await send(topics.MESSAGES, record, partition=partition, headers=each)
+            for record, each in zip(records, headers, strict=False)
         ] + [
             await send(topics.ANALYSIS, analysis_codec.encode(batch), partition=partition)
             for batch in batches(items, lambda item: len(item.messages))

@@ -5,7 +5,7 @@ writes, with no linger when it is idle.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 MAX_RECORDS = 64
@@ -18,6 +18,7 @@ class Received(NamedTuple):
     offset: int
     value: bytes
     ack: Callable[[], Any]
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Flow(Protocol):

@@ -18,13 +18,17 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from openbat.clickhouse import clickhouse_client
 from sinks.migrate import GRANTS, grant, migrate, statements
+from sinks.reader import LIMITS, PROFILE, ReaderError, make_reader, reader_statements
 from sinks.writer import ClickHouseWriter
 from tests.integration.test_analysts import EXAMPLES
 from tests.stack import free_port, process, wait_until
 from tests.unit import test_analysis_rows
 from tests.unit.test_sinks import batch_of, messages, record, state
 
-ACCESS_DENIED, NO_STORAGE, UNKNOWN_ROLE = 497, 514, 511
+ACCESS_DENIED, NO_STORAGE, UNKNOWN_ROLE, UNKNOWN_USER = 497, 514, 511, 192
+READ_ONLY, OUT_OF_BOUNDS, READ_ONLY_STORAGE = 164, 452, 495
+UNKEPT = {NO_STORAGE, READ_ONLY_STORAGE, UNKNOWN_ROLE, UNKNOWN_USER}
+"""What is said to statements that are fine, where users are kept in a file."""
 
 _MAIN = """
 import sys
@@ -39,13 +43,18 @@ serve(Path(path), None, "127.0.0.1", int(port), lambda: None)
 """
 
 
-def users(grants: str, roles: str = "", more: str = "") -> str:
-    """Return a file of users whose only one, `default`, has these grants."""
+OWNER = "owner"
+"""Who ran the migrations: the view that fills the rollups works in the name of this user."""
+
+
+def users(grants: str, roles: str = "", more: str = "", profile: str = "") -> str:
+    """Return a file of users: who asks is `default`, and has these grants."""
+    common = "<networks><ip>::/0</ip></networks><quota>default</quota>"
     return (
-        "<clickhouse><profiles><default/></profiles><quotas><default/></quotas>"
-        f"<roles>{roles}</roles><users><default><password/><networks><ip>::/0</ip></networks>"
-        f"<profile>default</profile><quota>default</quota>{more}{grants}</default></users>"
-        "</clickhouse>"
+        f"<clickhouse><profiles><free/><default>{profile}</default></profiles>"
+        f"<quotas><default/></quotas><roles>{roles}</roles><users>"
+        f"<default><password/>{common}<profile>default</profile>{more}{grants}</default>"
+        f"<{OWNER}><no_password/>{common}<profile>free</profile></{OWNER}></users></clickhouse>"
     )
 
 
@@ -102,6 +111,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("roles")
     with engine(directory, ADMINISTRATOR) as client:
         migrate(client)
+        # On a server it is so by itself: who migrates is another user than the workers.
+        client.command(
+            f"ALTER TABLE openbat.activity_feed MODIFY SQL SECURITY DEFINER DEFINER = {OWNER}"
+        )
         client.command("INSERT INTO openbat.message_rows (message_id) VALUES ('first')")
         # Parsed and allowed, but there is nowhere to keep a role; said so, not hidden.
         assert "no writeable access storage" in grant(client)
@@ -159,6 +172,8 @@ async def test_a_writer_adds_rows_and_does_nothing_else(database: Path) -> None:
         assert client.query("SELECT count() FROM openbat.conversations").result_rows == [(1,)]
         for sql in EXAMPLES.values():
             client.query(sql)
+        counted = client.query("SELECT sum(messages) FROM openbat.messages_daily")
+        assert counted.result_rows == [(3,)]
         for view in ("analyses", "message_sentiments"):
             rows = client.query(f"SELECT score FROM openbat.{view}")
             assert rows.result_rows == [(-0.5,)]
@@ -171,3 +186,49 @@ def test_a_reader_reads_and_changes_nothing(database: Path) -> None:
         assert_denied(
             client, *CHANGES, "INSERT INTO openbat.message_rows (message_id) VALUES ('mine')"
         )
+
+
+def profile_of(limits: dict[str, str]) -> str:
+    """Return a profile's limits as a file of users has them."""
+    values, constraints = "", ""
+    for name, limit in limits.items():
+        value, *bounds = limit.split()
+        values += f"<{name}>{value}</{name}>"
+        if bounds:
+            pairs = zip(bounds[::2], bounds[1::2], strict=True)
+            inner = "".join(f"<{kind.lower()}>{bound}</{kind.lower()}>" for kind, bound in pairs)
+            constraints += f"<{name}>{inner}</{name}>"
+    return f"{values}<constraints>{constraints}</constraints>"
+
+
+def test_an_analyst_asks_all_within_limits(database: Path) -> None:
+    reading = users(
+        _grants("GRANT openbat_reader"), roles_of(GRANTS.read_text()), profile=profile_of(LIMITS)
+    )
+    with engine(database, reading) as client:
+        for sql in EXAMPLES.values():
+            client.query(sql)
+        client.query("SELECT 1", settings={"max_execution_time": 600, "max_threads": 1})
+        for name in ("max_execution_time", "max_memory_usage", "max_concurrent_queries_for_user"):
+            for value in (0, 10**12):
+                with pytest.raises(DatabaseError) as refused:
+                    client.command(f"SET {name} = {value}")
+                assert refused.value.code == OUT_OF_BOUNDS, name
+        with pytest.raises(DatabaseError) as refused:
+            client.command("SET readonly = 0")
+        assert refused.value.code == READ_ONLY
+        assert_denied(client, "INSERT INTO openbat.message_rows (message_id) VALUES ('mine')")
+
+
+def test_the_statements_for_an_analyst_are_understood(tmp_path: Path) -> None:
+    """Nothing but the place where users are kept is missing; a profile that is there serves all."""
+    profiled = users("", more="<access_management>1</access_management>").replace(
+        "<free/>", f"<free/><{PROFILE}/>"
+    )
+    with engine(tmp_path, profiled) as client:
+        for statement in reader_statements("secret-of-analysts", "0" * 32):
+            with pytest.raises(DatabaseError) as refused:
+                client.command(statement)
+            assert refused.value.code in UNKEPT, statement
+        with pytest.raises(ReaderError, match="storage is readonly"):
+            make_reader(client, "secret-of-analysts")

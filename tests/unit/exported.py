@@ -38,6 +38,7 @@ async def exported() -> list[Exported]:
     """Return the metrics of every process, in the order in which they are exported."""
     gateway = GatewayMetrics()
     gateway.rate_limited("demo")
+    gateway.taken("demo")
     worker = Metrics()
     worker.analysed("offline", "analysed", 1)
     state = WorkerCollector(asyncio.get_running_loop())

@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
     @property
     def message(self) -> Any:
-        return SimpleNamespace(partition=3, offset=self.offset)
+        return SimpleNamespace(partition=3, offset=self.offset, headers=None)
 
 
 class FakeStream:

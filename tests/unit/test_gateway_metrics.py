@@ -19,6 +19,7 @@ from gateway.pace import Pace
 from gateway.publisher import Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected, Replies
+from gateway.tracing import CaptureTracer
 from openbat.chatbots import new_key, with_key
 from openbat.gateway_role import _show_state
 from schemas import sizes
@@ -45,9 +46,11 @@ def chatbot(number: int, name: str, key: str, settings: ChatbotSettings) -> Chat
 class Gateway:
     """A gateway of two partitions, whose records the test acknowledges and replies to."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, tracer: CaptureTracer | None = None, producer: FakeProducer | None = None
+    ) -> None:
         self.metrics = GatewayMetrics()
-        self.producer = FakeProducer()
+        self.producer = producer or FakeProducer()
         registry = Registry()
         for made in (
             chatbot(1, "free", KEY, NO_SETTINGS),
@@ -72,16 +75,17 @@ class Gateway:
             self.publisher,
             Bounds(sizes.DEFAULT_BODY, 30),
             self.metrics,
+            tracer,
         )
         _show_state(self.metrics, self.publisher, self.replies, pace)
 
-        async def ready() -> bool:
-            return True
+        async def unready() -> list[str]:
+            return []
 
         def lifespan(_app: Starlette) -> None:
             raise AssertionError
 
-        self.app = make_app(endpoint.post, ready, lifespan, "1", self.metrics)  # type: ignore[arg-type]
+        self.app = make_app(endpoint.post, unready, lifespan, "1", self.metrics)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
@@ -184,6 +188,7 @@ async def test_what_is_over_its_rate_is_counted_by_chatbot(gateway: Gateway) -> 
     for _ in range(3):
         await gateway.post(LIMITED_KEY, Prefer="respond-async")
     assert gateway.value("openbat_rate_limited_total", chatbot="limited") == 2
+    assert gateway.value("openbat_chatbot_captures_total", chatbot="limited") == 1
     assert gateway.value("openbat_requests_total", status="429") == 2
 
 

@@ -4,6 +4,7 @@ No cluster is asked: Kubernetes' own schemas come with a package, what is checke
 written here, after https://keda.sh/docs/2.22/scalers/apache-kafka/.
 """
 
+import asyncio
 import copy
 import re
 from collections.abc import Iterator
@@ -14,10 +15,16 @@ import msgspec
 import pytest
 from typer.main import get_group
 
+from gateway import health as gateway_health
 from openbat import __version__, cli, gateway_role, settings, worker_role
+from openbat.clickhouse_writer import PING_SECONDS
+from openbat.health import ALIVE, METRICS, READY
 from openbat.settings import Settings
+from openbat.worker_health import WorkerHealth
+from openbat.worker_metrics import LOOK_SECONDS
 from schemas import topics
 from streams import app
+from streams.progress import ENDS_SECONDS
 from tests.stack import ROOT
 from tests.unit.test_readme import commands_of
 
@@ -34,6 +41,7 @@ READ_BY = {
     "clickhouse-worker": (topics.CLICKHOUSE_GROUP, {topics.MESSAGES, topics.ANALYSES}),
     "analysis": (topics.ANALYSIS_GROUP, {topics.ANALYSIS, topics.ANALYSIS_LATER}),
 }
+ROLES = ("gateway", *READ_BY)
 KEDA_SASL = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
 
 Document = dict[str, Any]
@@ -181,7 +189,68 @@ def test_a_gateway_is_asked_whether_it_is_ready_with_patience() -> None:
     ready, alive = container["readinessProbe"], container["livenessProbe"]
     assert (ready["httpGet"]["path"], alive["httpGet"]["path"]) == ("/readyz", "/healthz")
     assert ready["timeoutSeconds"] > gateway_role.READY_TIMEOUT_SECONDS
-    assert container["ports"] == [{"name": "http", "containerPort": Settings().port}]
+
+
+async def served_paths(name: str) -> dict[str, set[str]]:
+    """Return the health paths that a role serves, by the name of the port."""
+    if name == "gateway":
+        return {"http": {route.path for route in gateway_health.routes(_unasked)}}
+    health = WorkerHealth(asyncio.get_running_loop(), lambda: None)
+    return {"metrics": set(health.paths())}
+
+
+async def _unasked() -> list[str]:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", ROLES)
+async def test_probes_ask_for_what_is_served(name: str) -> None:
+    container = PODS[name]["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    expected = {"metrics": int(CONFIG["OPENBAT_METRICS_PORT"])}
+    assert ports == (expected | {"http": Settings().port} if name == "gateway" else expected)
+    served = await served_paths(name)
+    for probe, path in (
+        ("startupProbe", ALIVE),
+        ("livenessProbe", ALIVE),
+        ("readinessProbe", READY),
+    ):
+        asked = container[probe]["httpGet"]
+        assert asked["path"] == path
+        assert path in served[asked["port"]]
+        assert asked["port"] in ports
+    # The kubelet and Prometheus come from outside of the pod.
+    assert CONFIG["OPENBAT_METRICS_HOST"] == "0.0.0.0"  # noqa: S104
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_a_worker_has_the_time_to_say_why_it_is_not_well(name: str) -> None:
+    container = PODS[name]["spec"]["containers"][0]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["timeoutSeconds"] > LOOK_SECONDS
+    # A ping is made again once, and waits to connect and for the answer.
+    assert container["readinessProbe"]["timeoutSeconds"] > max(
+        LOOK_SECONDS, ENDS_SECONDS + 4 * PING_SECONDS
+    )
+    # A store is opened, or a loop is busy, for a while: neither is a reason to start it again.
+    start, alive = container["startupProbe"], container["livenessProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 300
+    assert alive["periodSeconds"] * alive["failureThreshold"] >= 60
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_prometheus_is_told_where_metrics_are(name: str) -> None:
+    assert PODS[name]["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": CONFIG["OPENBAT_METRICS_PORT"],
+        "prometheus.io/path": METRICS,
+    }
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_pod_that_is_not_ready_holds_no_drain_up(name: str) -> None:
+    budget = of_kind("PodDisruptionBudget")[name]["spec"]
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 def selectors() -> Iterator[tuple[str, Document]]:

@@ -10,7 +10,9 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
+from schemas import topics
 from streams import progress as progress_module
+from streams.app import add_agent
 from streams.progress import PartitionLag, Progress, StoreSize, lags, missing
 from tests.unit.test_table import open_table
 
@@ -31,11 +33,12 @@ class Consumer:
     def __init__(self) -> None:
         self._committed_offset: dict[TP, int | None] = {CAPTURES: 5, OTHER: None}
         self.unacked: set[Message] = set()
+        self.asked = {CAPTURES, OTHER}
         self.calls = 0
         self.ends: asyncio.Future[Mapping[TP, int]] = asyncio.get_running_loop().create_future()
 
     async def highwaters(self, *tps: TP) -> Mapping[TP, int]:
-        assert set(tps) == {CAPTURES, OTHER}
+        assert set(tps) == self.asked
         self.calls += 1
         return await asyncio.shield(self.ends)
 
@@ -123,13 +126,17 @@ async def test_kafka_that_does_not_answer_is_asked_once_at_a_time(
     progress, _, consumer = looking
     consumer.unacked = {Message(OTHER, time.time() - 3)}
     for _ in range(2):
-        one, other = (await progress.look()).lags
+        seen = await progress.look()
+        assert not seen.kafka_answers
+        one, other = seen.lags
         assert (one.records, one.seconds) == (None, None)
         assert other.records is None
         assert other.seconds == pytest.approx(3, abs=1)
     assert consumer.calls == 1
     consumer.ends.set_result({CAPTURES: 5, OTHER: 1})
-    assert [lag.records for lag in (await progress.look()).lags] == [0, 1]
+    seen = await progress.look()
+    assert [lag.records for lag in seen.lags] == [0, 1]
+    assert seen.kafka_answers
 
 
 async def test_an_error_of_kafka_leaves_the_rest(looking: tuple[Progress, Any, Consumer]) -> None:
@@ -137,6 +144,23 @@ async def test_an_error_of_kafka_leaves_the_rest(looking: tuple[Progress, Any, C
     consumer.ends.set_exception(KafkaConnectionError("no broker"))
     seen = await progress.look()
     assert [lag.records for lag in seen.lags] == [None, None]
+    assert not seen.kafka_answers
+
+
+async def test_a_worker_without_a_partition_asks_for_one_of_another_worker(
+    looking: tuple[Progress, Any, Consumer],
+) -> None:
+    progress, table, consumer = looking
+    consumer.asked = {CAPTURES}
+    consumer._committed_offset = {}
+    add_agent(table.app, topics.CAPTURES, _unused)
+    consumer.ends.set_result({CAPTURES: 8})
+    seen = await progress.look()
+    assert (seen.lags, seen.kafka_answers, consumer.calls) == ([], True, 1)
+
+
+async def _unused(*_: object) -> None:
+    raise AssertionError
 
 
 async def test_a_worker_without_a_partition_is_ready(
