@@ -66,11 +66,11 @@ def main() -> None:
     async def capture(request: Request) -> Response:
         return await endpoint[0].post(request)
 
-    async def ready() -> bool:
-        return True
+    async def unready() -> list[str]:
+        return []
 
     listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=2048)
-    app = make_app(capture, ready, lifespan, "bench", metrics)
+    app = make_app(capture, unready, lifespan, "bench", metrics)
     server = uvicorn.Server(server_config(app, settings))
     server.run(sockets=[listener])
 
