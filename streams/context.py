@@ -137,10 +137,10 @@ def changes(before: Context | None, after: Context | None) -> Changes:
     if before is not None:
         local[due_key(before)] = None
     if after is not None:
-        encoded = context_codec.encode(after)
-        local[context_key(after.conversation_id)] = _order(after) + encoded
+        encoded, key = context_codec.encode(after), _changelog_key(after)
+        local[key[:_CONVERSATION_END]] = key[_CONVERSATION_END:] + encoded
         local[due_key(after)] = b""
-        changelog.append((_changelog_key(after), encoded))
+        changelog.append((key, encoded))
     elif before is not None:
         local[context_key(before.conversation_id)] = None
     # After the newer one, so that no moment has neither.
