@@ -1,15 +1,17 @@
 """The schema of a chatbot's custom fields, as the admin API has it. Pure."""
 
 from collections.abc import Mapping
-from typing import Annotated, get_args
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.errors import bad_request
-from schemas.chatbots import FieldType
-
-MAX_CUSTOM_FIELDS, MAX_FIELD_NAME_CHARACTERS = 1_000, 255
-FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
+from schemas.chatbots import (
+    FIELD_TYPES,
+    MAX_CUSTOM_FIELDS,
+    MAX_FIELD_NAME_CHARACTERS,
+    FieldType,
+)
 
 _PATH = "$.settings.custom_fields"
 _NAMES = {"propertyNames": {"minLength": 1, "maxLength": MAX_FIELD_NAME_CHARACTERS}}

@@ -11,11 +11,17 @@ from msgspec.structs import replace
 from gateway.registry import Registry
 from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
-from schemas.chatbots import DEMO, KEY_PREFIX_CHARACTERS, Chatbot, FieldType, chatbot_codec
+from schemas.chatbots import (
+    DEMO,
+    FIELD_TYPES,
+    KEY_PREFIX_CHARACTERS,
+    MAX_CUSTOM_FIELDS,
+    MAX_FIELD_NAME_CHARACTERS,
+    Chatbot,
+    chatbot_codec,
+)
 
 MAX_CHATBOTS = 100_000
-MAX_SCHEMA_FIELDS, MAX_FIELD_NAME = 1_000, 255
-FIELD_TYPES: tuple[FieldType, ...] = ("string", "number", "boolean")
 
 
 class ChatbotError(Exception):
@@ -149,9 +155,11 @@ def with_schema(chatbot: Chatbot, types: Mapping[str, str]) -> Chatbot:
         if not matching:
             raise ChatbotError(f"{name}={wanted}: expected a type of {', '.join(FIELD_TYPES)}")
         schema[name] = matching[0]
-    if len(schema) > MAX_SCHEMA_FIELDS or any(len(name) > MAX_FIELD_NAME for name in schema):
+    longest = max(map(len, schema), default=0)
+    if len(schema) > MAX_CUSTOM_FIELDS or longest > MAX_FIELD_NAME_CHARACTERS:
         raise ChatbotError(
-            f"a schema takes {MAX_SCHEMA_FIELDS} fields, of names of {MAX_FIELD_NAME} characters"
+            f"a schema takes {MAX_CUSTOM_FIELDS} fields, of names of "
+            f"{MAX_FIELD_NAME_CHARACTERS} characters"
         )
     return replace(chatbot, schema=schema)
 

@@ -6,7 +6,7 @@ no UUID.
 
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct, field
 
@@ -15,6 +15,7 @@ from schemas.codec import Codec
 from schemas.positions import MAX_GENERATION
 
 FieldType = Literal["string", "number", "boolean"]
+FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 State = Literal["active", "archived"]
 Label = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
 
@@ -24,6 +25,7 @@ MIN_REMEMBER_DAYS, MAX_REMEMBER_DAYS = 8, 36_500
 """At least a day more than captures are kept, so that no replay spans a forgetting."""
 MAX_RATE_CHARACTERS = 64
 """A rate's numbers must not get beyond what a double holds."""
+MAX_CUSTOM_FIELDS, MAX_FIELD_NAME_CHARACTERS = 1_000, 255
 DEMO = "demo"
 """The chatbot that a local stack makes on its first run."""
 

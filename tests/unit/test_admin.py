@@ -28,12 +28,7 @@ from gateway.chatbot_settings import (
     SettingsView,
     merged,
 )
-from gateway.custom_fields import (
-    FIELD_TYPES,
-    MAX_CUSTOM_FIELDS,
-    MAX_FIELD_NAME_CHARACTERS,
-    merged_fields,
-)
+from gateway.custom_fields import merged_fields
 from gateway.errors import RefusedError, unavailable
 from gateway.metrics import GatewayMetrics
 from gateway.registry import Registry
@@ -42,7 +37,7 @@ from openbat.admin import RegistryChatbots
 from openbat.connection import Connection
 from openbat.local import state
 from schemas.analysis import KINDS
-from schemas.chatbots import DEMO, Chatbot, ChatbotSettings, FieldType
+from schemas.chatbots import DEMO, FIELD_TYPES, Chatbot, ChatbotSettings, FieldType
 from tests.unit.test_gateway import KEY, chatbot, entry
 
 ADMIN = "secret-secret-secret"
@@ -420,12 +415,6 @@ async def test_a_chatbot_takes_only_so_many_custom_fields(
     answer = await client.patch(one, json={"settings": {"custom_fields": exchange}})
     assert answer.status_code == 200
     assert len(answer.json()["chatbot"]["settings"]["custom_fields"]) == 1000
-
-
-def test_a_schema_is_bounded_as_the_command_bounds_it() -> None:
-    bounds = (chatbots.MAX_SCHEMA_FIELDS, chatbots.MAX_FIELD_NAME)
-    assert bounds == (MAX_CUSTOM_FIELDS, MAX_FIELD_NAME_CHARACTERS)
-    assert set(chatbots.FIELD_TYPES) == set(FIELD_TYPES)
 
 
 def test_each_kind_of_analysis_can_be_switched() -> None:

@@ -16,6 +16,7 @@ from gateway.registry import Registry
 from openbat import chatbots, importer, kafka
 from openbat.chatbots import ChatbotError
 from openbat.connection import Connection
+from schemas.chatbots import MAX_CUSTOM_FIELDS
 from tests.stack import ROOT
 from tests.unit.test_gateway import chatbot, entry
 
@@ -97,7 +98,7 @@ async def test_there_are_only_so_many_chatbots(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_schema_has_only_so_many_fields_of_so_long_a_name() -> None:
-    most = {f"field{number}": "string" for number in range(chatbots.MAX_SCHEMA_FIELDS)}
+    most = {f"field{number}": "string" for number in range(MAX_CUSTOM_FIELDS)}
     full = chatbots.with_schema(chatbot(), most)
     with pytest.raises(ChatbotError, match="1000 fields"):
         chatbots.with_schema(full, {"one more": "string"})

@@ -1,13 +1,12 @@
 """The command line: its help teaches, it completes, and an error is one sentence."""
 
-import logging
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from openbat import cli
+from openbat import cli, logs
 from openbat.chatbots import ChatbotError
 from openbat.errors import sentence_of
 from openbat.settings import PREFIX, Settings
@@ -53,8 +52,10 @@ Run = Callable[..., Done]
 @pytest.fixture
 def openbat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
+) -> Run:
     """Return what runs a command in this process as a shell would, where nothing is there."""
+    # Loggers keep where they write to, and here that is closed with the test.
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)
 
     def run(*arguments: str, **environment: str) -> Done:
         where = {**NOWHERE, "OPENBAT_DATA_DIR": str(tmp_path), **environment}
@@ -65,8 +66,7 @@ def openbat(
             cli.main()
         return Done(int(end.value.code or 0), *capsys.readouterr())
 
-    yield run
-    logging.disable(logging.NOTSET)
+    return run
 
 
 def test_help_leads_from_nothing_to_a_query() -> None:
