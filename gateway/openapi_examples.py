@@ -2,10 +2,11 @@
 
 from typing import Any
 
+_SHOWN = "ob_live_000000"
 _CHATBOT: dict[str, Any] = {
     "id": "6d0f9c2e-3c55-4a3e-9a4b-0f2a8c7d1e90",
     "name": "shop",
-    "api_key_prefix": "ob_live_3f9a1c",
+    "api_key_prefix": _SHOWN,
     "settings": {
         "rate_limit": "600/minute",
         "remember_days": None,

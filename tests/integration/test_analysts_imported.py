@@ -138,7 +138,7 @@ def test_what_was_imported_is_exported(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_an_engine_without_users_says_so_and_shows_no_secret(stack: Stack) -> None:
-    secret = "secret-of-analysts"
+    secret = "correct-horse"
     done = stack.openbat("migrate", check=False, OPENBAT_CLICKHOUSE_READER_PASSWORD=secret)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

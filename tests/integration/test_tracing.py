@@ -16,7 +16,7 @@ from tests.stack import Stack, local_stack, wait_until
 CAPTURE = "/api/v1/capture"
 STEPS = ["POST /api/v1/capture", "send captures", "process captures", "insert messages"]
 SERVICES = ["openbat-gateway", "openbat-gateway", "openbat-conversations", "openbat-clickhouse"]
-SECRET_CONTENT = "secret-content"
+UNTOLD = "secret-content"
 AT_ONCE = 40
 
 
@@ -125,7 +125,7 @@ def client(traced: Stack) -> Iterator[httpx.Client]:
 
 
 def body(conversation: str) -> dict[str, Any]:
-    message = {"id": "m", "role": "user", "content": SECRET_CONTENT}
+    message = {"id": "m", "role": "user", "content": UNTOLD}
     return {"conversationId": conversation, "messages": [message]}
 
 
@@ -174,7 +174,7 @@ def test_one_trace_leads_from_the_post_to_the_insert_of_the_row(
     assert insert["db.operation.batch.size"] > 0
     assert {span.trace_id for span in collector.spans} == {f"{1:032x}"}
     told = repr(collector.spans)
-    assert SECRET_CONTENT not in told
+    assert UNTOLD not in told
     assert str(traced.state["api_key"]) not in told
 
 

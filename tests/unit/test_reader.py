@@ -10,7 +10,7 @@ from openbat.settings import Settings, SettingsError, load
 from sinks.reader import LIMITS, PROFILE, USER, ReaderError, make_reader, reader_statements
 from tests.stack import ROOT
 
-PASSWORD = "secret-of-analysts"
+PASSWORD = "correct-horse"
 VARIABLE = "OPENBAT_CLICKHOUSE_READER_PASSWORD"
 
 
