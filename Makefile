@@ -1,4 +1,4 @@
-.PHONY: run test check audit crash outages soak fuzz scaling bench bench-short profile clean
+.PHONY: run test check audit crash outages soak fuzz scaling analysis bench bench-short profile clean
 
 # uv makes the environment from uv.lock; pip brings uv where it is missing.
 UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
@@ -27,7 +27,7 @@ ROUNDS ?= 200
 crash: .venv/installed
 	@exec .venv/bin/python -m tests.crash --rounds $(ROUNDS)
 
-outages soak fuzz scaling: .venv/installed
+outages soak fuzz scaling analysis: .venv/installed
 	@exec .venv/bin/pytest tests/$@ --full -s
 
 # Ratios to peers that are measured in the same run; needs wrk. The first takes about 20 minutes.
