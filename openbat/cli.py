@@ -46,7 +46,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 worker = typer.Typer(
-    no_args_is_help=True, help="Run a worker; as many of each kind as there are partitions."
+    no_args_is_help=True, help="Run a worker; of each kind at most as many as there are partitions."
 )
 app.add_typer(worker, name="worker", rich_help_panel=RUN)
 app.add_typer(chatbots_cli.app, name="chatbots", rich_help_panel=LOOK)
