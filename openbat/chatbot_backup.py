@@ -48,6 +48,17 @@ class Restored(Struct):
 
 
 def backup_of(registry: Registry, now: datetime) -> Backup:
+    """Return all that the registry holds.
+
+    Raises:
+        ChatbotError: this release can't read some of it.
+
+    """
+    if registry.unreadable:
+        raise ChatbotError(
+            f"{len(registry.unreadable)} chatbots can't be read by this release: take the one that "
+            "wrote them"
+        )
     return Backup(FORMAT, now, registry.generation, registry.chatbots())
 
 
@@ -69,6 +80,9 @@ def parse(content: bytes) -> Backup:
         raise ChatbotError(f"its generation {backup.generation} can't be: {advice}")
     for chatbot in backup.chatbots:
         _check(chatbot, advice)
+    for what in ("id", "name", "key_sha256"):
+        if len({getattr(each, what) for each in backup.chatbots}) < len(backup.chatbots):
+            raise ChatbotError(f"two of its chatbots have the same {what}: {advice}")
     return backup
 
 
@@ -100,6 +114,11 @@ def changes(
         other = registry.chatbot_of(chatbot.key_sha256)
         if there == chatbot:
             done.unchanged += 1
+        elif uuid.UUID(chatbot.id).bytes in registry.unreadable and not overwrite:
+            # It may have another key by now, because this one was lost.
+            done.refused.append(
+                f"{chatbot.name}: it can't be read, and is kept; --overwrite puts this one back"
+            )
         elif names.get(chatbot.name, chatbot.id) != chatbot.id:
             done.refused.append(f"{chatbot.name}: another chatbot has this name; rename that one")
         elif other is not None and other.id != chatbot.id:

@@ -120,7 +120,7 @@ def path_of(wanted: Wanted, day: date) -> Path:
 
 
 def is_whole(path: Path, day: date) -> bool:
-    """Whether a file was written after its day was over."""
+    """Whether what a file holds was asked for after its day was over."""
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
     return path.exists() and path.stat().st_mtime >= end.timestamp()
 
@@ -188,9 +188,12 @@ def _days(client: Client, wanted: Wanted) -> Sequence[tuple[date, int]]:
 
 def _write(client: Client, wanted: Wanted, day: date, path: Path) -> int:
     """Write a day's file; return its bytes. Raises ExportError."""
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    asked_at = datetime.now(UTC).timestamp()
     try:
         size = _fetch(client, wanted, day, part)
+        # What came after the query began is not in it: `is_whole` goes by that moment.
+        os.utime(part, (asked_at, asked_at))
         part.replace(path)
     except (ClickHouseError, HTTPError, OSError) as error:
         raise ExportError(_explained(error, wanted, day)) from None

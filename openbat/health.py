@@ -1,5 +1,6 @@
 """What a process says of itself over HTTP, from threads of its own: metrics, and its health."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ READY = "/readyz"
 MAX_REQUESTS = 16
 """Answered at once; more are closed. A scrape and the probes are three."""
 REQUEST_SECONDS = 10.0
-"""How long a client may take to send its request, and to read the answer."""
+"""How long a client may take to send its request and to read the answer."""
 
 Check = Callable[[], Sequence[str]]
 """Returns what is wrong, in sentences; nothing where all is well. May block for some seconds."""
@@ -85,10 +86,13 @@ def serve(
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_SECONDS
-
     def log_message(self, *_: object) -> None:
         """Log no request."""
+
+
+def _close(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -115,9 +119,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # A time-out of the socket's would begin anew with each byte.
+        end = threading.Timer(REQUEST_SECONDS, _close, (request,))
+        end.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            end.cancel()
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

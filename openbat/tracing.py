@@ -55,7 +55,7 @@ def start(role: str, environment: Mapping[str, str] = os.environ) -> Tracing | N
 
     """
     named = [name for name in ENDPOINTS if environment.get(name)]
-    if not named or environment.get(DISABLED, "").lower() == "true":
+    if not named or environment.get(DISABLED, "").strip().lower() == "true":
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -16,8 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full",
         action="store_true",
-        help="at full length, as `make outages`, `make soak` and the like do; "
-        "writes docs/reports",
+        help="at full length, as `make outages`, `make soak` and the like do; writes docs/reports",
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from openbat.chatbots import ChatbotError, archived, with_key
 from openbat.command import json_of
 from openbat.connection import Connection
 from schemas.chatbots import GENERATION_KEY, Chatbot, Generation, generation_codec
+from schemas.codec import UndecodableError
 from schemas.positions import MAX_GENERATION
 from tests.unit.test_gateway import chatbot, entry
 
@@ -61,6 +63,8 @@ def with_chatbot(**values: Any) -> bytes:
         with_chatbot(name=" "),
         with_chatbot(id="no uuid"),
         with_chatbot(id=chatbot().id.replace("-", "")),
+        json_of(Backup(1, NOW, 0, [chatbot(), chatbot()])),
+        json_of(Backup(1, NOW, 0, [chatbot(1), replace(chatbot(2), name="other")])),
     ],
 )
 def test_what_is_no_backup_is_refused(content: bytes) -> None:
@@ -83,6 +87,18 @@ def test_what_was_changed_since_is_overwritten_only_if_told() -> None:
     assert "--overwrite" in done.refused[0]
     wanted, done = changes(registry, [before], overwrite=True)
     assert (wanted, done.written, done.refused) == ([before], 1, [])
+
+
+def test_what_a_newer_release_wrote_is_neither_left_out_nor_undone() -> None:
+    registry = registry_of(chatbot())
+    with pytest.raises(UndecodableError):
+        registry.apply(UUID(chatbot().id).bytes, b"\xff")
+    with pytest.raises(ChatbotError, match="1 chatbots can't be read by this release"):
+        backup_of(registry, NOW)
+    wanted, done = changes(registry, [chatbot()], overwrite=False)
+    assert (wanted, len(done.refused)) == ([], 1)
+    wanted, done = changes(registry, [chatbot()], overwrite=True)
+    assert (wanted, done.refused) == ([chatbot()], [])
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

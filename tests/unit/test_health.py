@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 import httpx
@@ -110,9 +111,25 @@ def test_only_so_many_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_who_sends_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health._Handler, "timeout", 0.05)
+    monkeypatch.setattr(health, "REQUEST_SECONDS", 0.05)
     with (
         serving({}) as client,
         socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=10) as silent,
     ):
         assert silent.recv(1) == b""
+
+
+def drip(connection: socket.socket) -> None:
+    for _ in range(200):
+        connection.sendall(b"G")
+        time.sleep(0.02)
+
+
+def test_who_sends_a_byte_now_and_then_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "REQUEST_SECONDS", 0.2)
+    with (
+        serving({}) as client,
+        socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=10) as slow,
+        pytest.raises(OSError, match=r"Broken pipe|reset"),
+    ):
+        drip(slow)
