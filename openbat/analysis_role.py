@@ -46,7 +46,7 @@ NICENESS = 10
 
 SWITCH_SECONDS = 0.03
 """How long the event loop waits for a thread that judges; Python's own 5 ms suit a short answer."""
-GC_THRESHOLD = 100_000
+GC_THRESHOLD = 20_000
 
 MICROSECONDS = 1_000_000
 

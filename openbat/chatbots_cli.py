@@ -12,7 +12,7 @@ from rich.console import Console
 from gateway.registry import Registry
 from openbat import settings
 from openbat.chatbots import ChatbotError
-from openbat.command import AsJson, connection, json_of, print_json, run_on_topics
+from openbat.command import AsJson, connection, end_with, json_of, print_json, run_on_topics
 from schemas.chatbots import Chatbot
 
 CHANGE, BACK_UP = "Make and change", "Back up"
@@ -179,12 +179,7 @@ def restore(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for sentence in done.refused:
         console.print(sentence, markup=False)
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(str(done))
-    if done.refused:
-        raise typer.Exit(1)
+    end_with(done, as_json, failed=bool(done.refused))
 
 
 def _registry() -> Registry:

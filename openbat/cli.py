@@ -4,11 +4,10 @@ import sys
 from typing import Annotated
 
 import typer
-from msgspec import Struct
 from rich.console import Console
 
 from openbat import chatbots_cli, export_cli, logs, settings
-from openbat.command import AsJson, located, print_json, run, run_on_topics
+from openbat.command import AsJson, end_with, located, print_json, run, run_on_topics
 from openbat.connection import connection_of
 from openbat.dead_letters import cli as dead_letters
 from openbat.settings import Settings
@@ -197,9 +196,7 @@ def import_(
         _fail("no local stack runs: start one with `openbat local`, or give --url and --api-key")
         return
     totals = run(import_file(file, Target(url, api_key), turn_by_turn))
-    _tell(totals, as_json)
-    if totals.failed:
-        raise typer.Exit(1)
+    end_with(totals, as_json, failed=bool(totals.failed))
 
 
 @app.command(rich_help_panel=DATA)
@@ -220,11 +217,4 @@ def reanalyze(
     wanted = Wanted(chatbot, parse_since(since), analyzer or [])
     kafka = connection_of(loaded)
     totals = run_on_topics(kafka, lambda: send_again(kafka, loaded, wanted, wait=wait))
-    _tell(totals, as_json)
-
-
-def _tell(totals: Struct, as_json: bool) -> None:
-    if as_json:
-        print_json(totals)
-    else:
-        typer.echo(str(totals))
+    end_with(totals, as_json)

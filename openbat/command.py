@@ -67,6 +67,16 @@ def print_json(document: Any) -> None:
     typer.echo(json_of(document), nl=False)
 
 
+def end_with(totals: Any, as_json: bool, *, failed: bool = False) -> None:
+    """Print what a command has done, as JSON or in a line; end with 1 where some of it failed."""
+    if as_json:
+        print_json(totals)
+    else:
+        typer.echo(str(totals))
+    if failed:
+        raise typer.Exit(1)
+
+
 def json_of(document: Any) -> bytes:
     """Return a document as indented JSON, UTF-8, with a newline at its end."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

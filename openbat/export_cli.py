@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from openbat import settings
-from openbat.command import AsJson, connection, located, print_json, run
+from openbat.command import AsJson, connection, end_with, located, run
 
 
 def export(
@@ -48,10 +48,7 @@ def export(
         totals = export_rows(client, wanted)
     finally:
         client.close()
-    if as_json:
-        print_json(totals)
-    else:
-        typer.echo(str(totals))
+    end_with(totals, as_json)
 
 
 def _id_of(chatbot: str | None) -> UUID | None:

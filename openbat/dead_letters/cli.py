@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.prompt import Confirm
 
-from openbat.command import AsJson, connection, print_json, run
+from openbat.command import AsJson, connection, end_with, print_json, run
 from openbat.connection import Connection
 from openbat.dead_letters.listed import (
     DeadLettersError,
@@ -145,12 +145,7 @@ def replay(
                 console.print(f"{listed.id}: {said}", markup=False)
 
         totals = run(replay_letters(kafka, letters, done))
-    if as_json:
-        print_json(totals)
-    else:
-        typer.echo(str(totals))
-    if totals.refused:
-        raise typer.Exit(1)
+    end_with(totals, as_json, failed=bool(totals.refused))
 
 
 @app.command()
