@@ -20,6 +20,9 @@ STILL_SECONDS = 60.0
 TICK_SECONDS = 0.01
 """What processor time is counted in."""
 SENT_AT_ONCE = 1_000
+IDLE_SHARE, IDLE_SECONDS = 0.05, 3.0
+"""Of a processor: what an idle worker takes at most, and for how long that is looked at."""
+MOST_WAITS = 100
 
 
 async def make_topics(connection: Connection, names: list[str]) -> None:
@@ -101,6 +104,21 @@ async def work_through(
                 f"{contestant.name} stands still at {seen - before} of {wanted - before}"
             )
     return Speed(backlog.captures / max(meter.cpu(), TICK_SECONDS), backlog.captures / meter.wall())
+
+
+async def idle(contestant: Contestant) -> None:
+    """Wait until a process has done what it put off, such as RocksDB's compactions.
+
+    Raises:
+        BenchError: it never comes to rest.
+
+    """
+    for _ in range(MOST_WAITS):
+        meter = Meter(*contestant.pids)
+        await asyncio.sleep(IDLE_SECONDS)
+        if meter.cpu() < IDLE_SHARE * meter.wall():
+            return
+    raise BenchError(f"{contestant.name} has nothing to do, and does not come to rest")
 
 
 async def _write(topic: str, backlog: Backlog, producer: AIOKafkaProducer) -> None:

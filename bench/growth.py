@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from aiokafka import AIOKafkaProducer
 
 from bench import data
-from bench.contest import PARTITIONS, Contestant, work_through
+from bench.contest import PARTITIONS, Contestant, idle, work_through
 from bench.figures import Figure, Reading
 from bench.run import Run, say
 from bench.worker import clients, of_records, ours
@@ -67,6 +67,7 @@ async def _contest(
                     Reading(f"memory of conversations, {total:,} ids", resident_mib(pids[0]), "MiB")
                 )
         await _fill(small, others[0], 0, SMALL)
+        await idle(large)
         for at in range(-1, run.rounds):
             backlog = of_records(data.frames(f"t{at}", run.captures), SIZE)
             costs = [

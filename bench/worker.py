@@ -27,7 +27,7 @@ from tests.brokers import brokers
 from tests.soak.workers import worker
 from tests.stack import process
 
-SIZES = (1, 4, 8, 32)
+SIZES = (1, 4, 8, 16, 32)
 """Captures a record."""
 OUTPUTS = ("messages", "analysis", "replies")
 OURS, QUIX, LOOP = "ours", "quix", "loop"
