@@ -102,6 +102,11 @@ class Panel:
         """Whether one of these names or families is an analyzer of this panel."""
         return any(_is_named(analyzer, names) for analyzer in self.analyzers)
 
+    async def warm_up(self) -> None:
+        """Have analyzers load what they need, before it counts how long they take."""
+        for analyzer in self.analyzers:
+            await self._answers(analyzer, [])
+
     async def judge(
         self, asked: Sequence[Asked], patience_seconds: float
     ) -> AsyncGenerator[list[Answered]]:

@@ -133,6 +133,8 @@ class Analyzer(Protocol):
     async def analyze(self, subjects: Sequence[Subject]) -> Sequence[Answer]:
         """Return an answer for each subject, in their order.
 
+        A worker that starts asks about none first: what takes its time to load is loaded then.
+
         Raises:
             UnavailableError: it can't work now: as if it were returned for each.
 

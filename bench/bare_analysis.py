@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from analysis.offline import judge
+from analysis.offline.judging import judge
 from analysis.protocol import Subject
 from schemas.chatbots import ChatbotSettings
 from schemas.dead_letters import Source

@@ -7,8 +7,10 @@ import psutil
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Return the processor time that processes have taken so far, all their threads together."""
-    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    """Return the processor time of processes so far, with all their threads and children."""
+    parents = [psutil.Process(pid) for pid in pids]
+    every = [*parents, *(child for each in parents for child in each.children(recursive=True))]
+    times = [each.cpu_times() for each in every]
     return float(sum(each.user + each.system for each in times))
 
 

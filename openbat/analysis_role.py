@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -44,8 +43,6 @@ LATER_AT_ONCE = 2
 NICENESS = 10
 """Analysis may never slow a capture down where they share a machine."""
 
-SWITCH_SECONDS = 0.03
-"""How long the event loop waits for a thread that judges; Python's own 5 ms suit a short answer."""
 GC_THRESHOLD = 20_000
 
 MICROSECONDS = 1_000_000
@@ -53,8 +50,6 @@ MICROSECONDS = 1_000_000
 
 def run_analysis(settings: Settings) -> None:
     os.nice(NICENESS)
-    # Two threads wait for the one that judges, and each turn costs more than it brings: 10 %.
-    sys.setswitchinterval(SWITCH_SECONDS)
     # What is made for a message lives for a gulp, and holds no cycles: another 8 %.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
@@ -99,6 +94,7 @@ async def _analysis(parts: Parts) -> None:
         app.add_future(_or_exit(spending.follow(readers[1], spent))),
     ]
     panel = _panel(parts, chatbots, spent)
+    await panel.warm_up()
     table = WorkerTable(
         app,
         exit_now,

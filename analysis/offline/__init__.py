@@ -1,5 +1,5 @@
 """Analyzers that need no model and no network: see docs/analysis-offline.md."""
 
-from analysis.offline.analyzer import OfflineAnalyzer, judge
+from analysis.offline.analyzer import OfflineAnalyzer
 
-__all__ = ["OfflineAnalyzer", "judge"]
+__all__ = ["OfflineAnalyzer"]

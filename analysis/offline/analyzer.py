@@ -1,72 +1,28 @@
 """The offline analyzer: rules and a lexicon, on this machine, for nothing."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from importlib.metadata import version
 
-from analysis.offline.behaviour import behaviour
-from analysis.offline.flags import flags
-from analysis.offline.intent import intent
-from analysis.offline.resolution import resolution
-from analysis.offline.sentiment import sentiment
-from analysis.offline.topics import topics
-from analysis.protocol import Answer, Finding, Subject, SubjectError
-from schemas.analysis import KINDS, Kind
+from analysis.offline.frames import LENGTH_BYTES, length_of, read_answers, subjects_frame
+from analysis.protocol import Answer, Subject, UnavailableError
+from schemas.analysis import KINDS
 
 RULES = "1"
 """The version of the rules in this package: changes with any that may change a result."""
-
-
-def _content(subject: Subject) -> str:
-    if subject.message is None:
-        raise ValueError
-    return subject.message.content
-
-
-_JUDGES: dict[Kind, Callable[[Subject], Finding]] = {
-    "sentiment": lambda subject: sentiment(_content(subject)),
-    "intent": lambda subject: intent(_content(subject), subject.vocabulary.intents),
-    "topics": lambda subject: topics(_content(subject)),
-    "flags": lambda subject: flags(_content(subject), subject.vocabulary.flags),
-    "behaviour": lambda subject: behaviour(_content(subject), subject.before),
-    "resolution": lambda subject: resolution(subject.before),
-}
-
-
-def judge(subject: Subject) -> Answer:
-    """Return a finding for each kind that was asked, in the order of `KINDS`.
-
-    Never raises: where a rule does, its subject can never be analysed, and the error that is
-    returned names the kind and the exception's class, never what was said.
-    """
-    (answer,) = judge_all([subject])
-    return answer
-
-
-def judge_all(subjects: Sequence[Subject]) -> list[Answer]:
-    """Return an answer for each subject, in their order.
-
-    One kind after the other: what its rules need stays in the processor's cache, which makes it
-    12 % quicker than one subject after the other.
-    """
-    findings: list[list[Finding]] = [[] for _ in subjects]
-    failed: dict[int, SubjectError] = {}
-    for kind in KINDS:
-        rule = _JUDGES[kind]
-        for index, subject in enumerate(subjects):
-            if kind in subject.kinds and index not in failed:
-                try:
-                    findings[index].append(rule(subject))
-                except Exception as error:  # noqa: BLE001
-                    failed[index] = SubjectError(f"offline {kind}: {type(error).__name__}")
-    return [failed.get(index) or tuple(found) for index, found in enumerate(findings)]
+BATCH_SECONDS = 60.0
+"""How long a batch may take: the longest texts take a twentieth of it."""
+_COMMAND = (sys.executable, "-P", "-m", "analysis.offline.process")
 
 
 class OfflineAnalyzer:
-    """Implements `analysis.protocol.Analyzer`, in a thread of its own.
+    """Implements `analysis.protocol.Analyzer`, in a process of its own.
 
-    One: Python runs one at a time anyway, and more would wait for each other.
+    A thread would share Python's lock with the event loop: the worker would use one core, and each
+    of the two take longer. The process starts with the first batch, and again where it has died.
     """
 
     name = "offline"
@@ -78,12 +34,56 @@ class OfflineAnalyzer:
     batch_size = 256
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "offline")
+        self._process: Process | None = None
+        self._asking = asyncio.Lock()
+        self._asked: set[asyncio.Task[bytes]] = set()
 
     async def analyze(self, subjects: Sequence[Subject]) -> Sequence[Answer]:
-        """Return an answer for each subject, in their order, found beside the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, judge_all, subjects)
+        """Return an answer for each subject, in their order.
+
+        Raises:
+            UnavailableError: the process died, or took too long.
+
+        """
+        asking = asyncio.create_task(self._ask(subjects_frame(subjects)))
+        self._asked.add(asking)
+        asking.add_done_callback(self._asked.discard)
+        # Who gives up leaves no answer behind for the next one to take for its own.
+        return read_answers(await asyncio.shield(asking))
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        """End the process; what it was asked, and nobody waits for, is not answered."""
+        for asking in self._asked:
+            asking.cancel()
+        await asyncio.gather(*self._asked, return_exceptions=True)
+        await self._end()
+
+    async def _ask(self, frame: bytes) -> bytes:
+        async with self._asking:
+            try:
+                async with asyncio.timeout(BATCH_SECONDS):
+                    return await self._exchange(frame)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                await self._end()
+                raise UnavailableError(
+                    f"the process that judges gave no answer: {type(error).__name__}"
+                ) from error
+
+    async def _exchange(self, frame: bytes) -> bytes:
+        process = self._process
+        if process is None:
+            process = await asyncio.create_subprocess_exec(*_COMMAND, stdin=PIPE, stdout=PIPE)
+            self._process = process
+        if process.stdin is None or process.stdout is None:
+            raise BrokenPipeError
+        process.stdin.write(frame)
+        await process.stdin.drain()
+        head = await process.stdout.readexactly(LENGTH_BYTES)
+        return await process.stdout.readexactly(length_of(head))
+
+    async def _end(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.communicate()
+            self._process = None

@@ -1,24 +1,37 @@
 """The offline analyzers: each kind's rules, any text, bounded time, and the batch as a whole."""
 
+import asyncio
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.offline import OfflineAnalyzer, analyzer, judge
+from analysis.offline import OfflineAnalyzer, analyzer, judging
 from analysis.offline.behaviour import behaviour_of
 from analysis.offline.cues import Cues, expand
 from analysis.offline.flags import flags_of
 from analysis.offline.intent import intent_of
+from analysis.offline.judging import judge, judge_all
 from analysis.offline.personal import has_personal_data, is_card, is_iban
 from analysis.offline.resolution import resolution_of
 from analysis.offline.sentiment import label_of, score_of
 from analysis.offline.topics import singular, topics_of
 from analysis.offline.words import MAX_CHARACTERS, is_english, stem, words
-from analysis.protocol import Analyzer, Finding, Subject, SubjectError, Turn, Vocabulary
+from analysis.protocol import (
+    Analyzer,
+    Finding,
+    Subject,
+    SubjectError,
+    Turn,
+    UnavailableError,
+    Vocabulary,
+)
 from schemas.analysis import (
     BEHAVIOURS,
     DEFAULT_FLAGS,
@@ -30,6 +43,7 @@ from schemas.analysis import (
     NO_INTENT,
     RESOLUTIONS,
     SENTIMENTS,
+    Kind,
 )
 from schemas.capture import Role
 
@@ -420,6 +434,21 @@ def test_a_megabyte_takes_no_longer_than_what_is_judged_of_it(text: str) -> None
 
 # The batch
 
+WORKER = """
+import asyncio
+
+import psutil
+
+from analysis.offline import OfflineAnalyzer
+
+async def work():
+    await OfflineAnalyzer().analyze([])
+    print(psutil.Process().children()[0].pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(work())
+"""
+
 
 def test_it_is_an_analyzer() -> None:
     found: Analyzer = OfflineAnalyzer()
@@ -427,15 +456,20 @@ def test_it_is_an_analyzer() -> None:
     assert "vader-" in found.version
 
 
-async def test_answers_come_in_order_and_say_what_was_asked() -> None:
+@pytest.fixture
+async def offline() -> AsyncIterator[OfflineAnalyzer]:
+    started = OfflineAnalyzer()
+    yield started
+    await started.close()
+
+
+async def test_answers_come_in_order_and_say_what_was_asked(offline: OfflineAnalyzer) -> None:
     batch = [
         subject("This is great!", frozenset({"sentiment"})),
         subject("I need a hotel", MESSAGE_KINDS["user"]),
         Subject(b"\x01" * 16, None, tuple(turns("Hi?")), frozenset({"resolution"})),
     ]
-    offline = OfflineAnalyzer()
     answers = await offline.analyze(batch)
-    await offline.close()
     assert list(answers) == [judge(each) for each in batch]
     kinds = [
         [finding.kind for finding in answer] for answer in answers if isinstance(answer, tuple)
@@ -443,29 +477,86 @@ async def test_answers_come_in_order_and_say_what_was_asked() -> None:
     assert kinds == [["sentiment"], ["sentiment", "intent", "topics", "flags"], ["resolution"]]
 
 
-async def test_a_chatbots_vocabulary_is_used() -> None:
+async def test_a_chatbots_vocabulary_is_used(offline: OfflineAnalyzer) -> None:
     asked = Subject(
         b"\x01" * 16, turn("refund me, price!"), (), frozenset({"intent", "flags"}),
         Vocabulary(("refund",), ("price",)),
     )  # fmt: skip
-    assert await OfflineAnalyzer().analyze([asked]) == [
+    assert await offline.analyze([asked]) == [
         (Finding("intent", "refund"), Finding("flags", labels=("price",)))
     ]
 
 
-async def test_a_subject_that_makes_a_rule_raise_takes_nobody_with_it(
+async def test_what_can_never_be_judged_is_told_by_the_process(offline: OfflineAnalyzer) -> None:
+    kinds: frozenset[Kind] = frozenset({"topics"})
+    whole = Subject(b"\x01" * 16, None, (), kinds)
+    good, bad = await offline.analyze([subject("hotel", kinds), whole])
+    assert good == (Finding("topics", labels=("hotel",)),)
+    assert isinstance(bad, SubjectError)
+    assert str(bad) == "offline topics: ValueError"
+
+
+async def test_who_gives_up_leaves_no_answer_to_the_next(offline: OfflineAnalyzer) -> None:
+    kinds = frozenset({"topics"})
+    given_up = asyncio.create_task(offline.analyze([subject("garden", kinds)] * 256))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert await offline.analyze([subject("hotel", kinds)]) == [
+        (Finding("topics", labels=("hotel",)),)
+    ]
+
+
+async def test_a_process_that_was_killed_is_away_and_then_another_judges(
+    offline: OfflineAnalyzer,
+) -> None:
+    asked = [subject("hotel", frozenset({"topics"}))]
+    expected = [(Finding("topics", labels=("hotel",)),)]
+    assert await offline.analyze(asked) == expected
+    (child,) = psutil.Process().children()
+    child.kill()
+    child.wait()
+    with pytest.raises(UnavailableError, match="gave no answer"):
+        await offline.analyze(asked)
+    assert await offline.analyze(asked) == expected
+
+
+async def test_a_process_that_stands_still_is_given_up(
+    offline: OfflineAnalyzer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [subject("hotel", frozenset({"topics"}))]
+    await offline.analyze(asked)
+    (child,) = psutil.Process().children()
+    child.suspend()
+    monkeypatch.setattr(analyzer, "BATCH_SECONDS", 0.2)
+    with pytest.raises(UnavailableError, match="TimeoutError"):
+        await offline.analyze(asked)
+    assert not child.is_running()
+
+
+def test_its_process_ends_with_the_worker_however_that_ends() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    with worker:
+        child = psutil.Process(int(worker.stdout.readline()))
+        worker.kill()
+    child.wait(10)
+
+
+def test_a_subject_that_makes_a_rule_raise_takes_nobody_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rule: Callable[[Subject], Finding] = analyzer._JUDGES["topics"]
+    rule: Callable[[Subject], Finding] = judging._JUDGES["topics"]
 
     def brittle(each: Subject) -> Finding:
         if each.message is not None and "secret" in each.message.content:
             raise ValueError(each.message.content)
         return rule(each)
 
-    monkeypatch.setitem(analyzer._JUDGES, "topics", brittle)
+    monkeypatch.setitem(judging._JUDGES, "topics", brittle)
     kinds = frozenset({"topics"})
-    good, bad = await OfflineAnalyzer().analyze([subject("hotel", kinds), subject("secret", kinds)])
+    good, bad = judge_all([subject("hotel", kinds), subject("secret", kinds)])
     assert good == (Finding("topics", labels=("hotel",)),)
     assert isinstance(bad, SubjectError)
     assert str(bad) == "offline topics: ValueError"

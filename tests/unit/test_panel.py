@@ -36,6 +36,14 @@ def asked(*contents: str) -> list[Asked]:
     return [Asked(subject(content)) for content in contents]
 
 
+async def test_analyzers_are_asked_about_nothing_first() -> None:
+    broken = FakeAnalyzer("broken", raising=[RuntimeError("nothing to judge")])
+    ready = FakeAnalyzer("ready")
+    judged = Judged(broken, ready)
+    await judged.panel.warm_up()
+    assert [broken.asked, ready.asked, judged.outcomes] == [[[]], [[]], {}]
+
+
 class Judged:
     """A panel, what it counted, and what it answered."""
 
