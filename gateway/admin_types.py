@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.chatbot_settings import SettingsPatch, SettingsView
-from schemas.chatbots import KEY_PREFIX_CHARACTERS, Chatbot, State
+from schemas.chatbots import KEY_PREFIX_CHARACTERS, Chatbot, ShownState
 
 MAX_NAME_CHARACTERS = 255
 MAX_PAGE = 100
@@ -37,7 +37,7 @@ class ChatbotPatch(Struct, forbid_unknown_fields=True):
 
 
 class ChatbotView(Struct):
-    """A chatbot; an archived one takes no captures."""
+    """A chatbot; it is pending until its first capture, and an archived one takes none."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     name: str
@@ -46,7 +46,7 @@ class ChatbotView(Struct):
     ]
     settings: SettingsView
     created_at: Annotated[datetime, Meta(tz=True)]
-    state: State
+    state: ShownState
 
     @classmethod
     def of(cls, chatbot: Chatbot) -> Self:
@@ -56,7 +56,7 @@ class ChatbotView(Struct):
             api_key_prefix=chatbot.key_prefix,
             settings=SettingsView.of(chatbot),
             created_at=chatbot.created_at,
-            state=chatbot.state,
+            state=chatbot.shown_state,
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,6 +55,9 @@ class CaptureEndpoint:
         bounds: of a request.
         metrics: told what became of captures.
         tracer: traces some of them, None for none.
+        note_first: told of each durable capture of a chatbot whose first one the registry does not
+            show yet: the chatbot's id, and when the capture was received, in microseconds since
+            the epoch. Must neither block nor raise. None where nobody is to be told.
 
     """
 
@@ -66,6 +69,7 @@ class CaptureEndpoint:
         bounds: Bounds,
         metrics: GatewayMetrics,
         tracer: "CaptureTracer | None" = None,
+        note_first: Callable[[str, int], None] | None = None,
     ) -> None:
         self._registry = registry
         self._limits = limits
@@ -73,6 +77,7 @@ class CaptureEndpoint:
         self._bounds = bounds
         self._metrics = metrics
         self._tracer = tracer
+        self._note_first = note_first
         self._bodies = Bodies()
 
     async def post(self, request: Request) -> Response:
@@ -125,6 +130,8 @@ class CaptureEndpoint:
             published.acknowledged.add_done_callback(trace.published)
         result = await _result(published, index, wanted)
         self._metrics.taken(chatbot.name)
+        if chatbot.first_capture_at is None and self._note_first is not None:
+            self._note_first(chatbot.id, received_at)
         if result is None or result.stored is None:
             asked = wanted.respond_async or wanted.wait_seconds == 0
             self._metrics.provisional(asked=asked)

@@ -69,7 +69,7 @@ EXAMPLES: dict[str, Any] = {
     "ChatbotAnswer": {"ok": True, "chatbot": _CHATBOT},
     "ChatbotKeyAnswer": {
         "ok": True,
-        "chatbot": _CHATBOT,
+        "chatbot": _CHATBOT | {"state": "pending"},
         "apiKey": _CHATBOT["api_key_prefix"] + "0" * 26,
     },
     "ChatbotsAnswer": {"ok": True, "chatbots": [_CHATBOT], "page": 1, "limit": 100, "total": 1},

@@ -35,15 +35,18 @@ class RegistryChatbots:
         connection: to Kafka.
         registry: this gateway's own, which follows the topic.
         data_dir: where a local stack keeps the key of `demo`.
+        writing: held by who writes the registry. Writers fence each other out: those of one gateway
+            need not.
 
     """
 
-    def __init__(self, connection: Connection, registry: Registry, data_dir: Path) -> None:
+    def __init__(
+        self, connection: Connection, registry: Registry, data_dir: Path, writing: asyncio.Lock
+    ) -> None:
         self._connection = connection
         self._registry = registry
         self._data_dir = data_dir
-        # Writers fence each other out: those of one gateway need not.
-        self._writing = asyncio.Lock()
+        self._writing = writing
         self._writes = 0
 
     def every(self) -> list[Chatbot]:
@@ -97,10 +100,19 @@ class RegistryChatbots:
             self._writes -= 1
 
     async def _looked_back(self, chatbot: Chatbot) -> bool:
-        """Wait until this gateway goes by what was written; False where that takes too long."""
+        """Wait until this gateway goes by what was written; False where that takes too long.
+
+        A first capture that is noted in between changes nothing of that.
+        """
         key = UUID(chatbot.id).bytes
         end = asyncio.get_running_loop().time() + LOOK_BACK_SECONDS
-        while self._registry.chatbot(key) != chatbot:
+        written = chatbots.without_first_capture(chatbot)
+
+        def in_force() -> bool:
+            known = self._registry.chatbot(key)
+            return known is not None and chatbots.without_first_capture(known) == written
+
+        while not in_force():
             if asyncio.get_running_loop().time() > end:
                 return False
             # The registry is looked at by every capture and tells nobody of its changes.

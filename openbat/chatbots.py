@@ -62,6 +62,11 @@ def archived(chatbot: Chatbot) -> Chatbot:
     return replace(chatbot, state="archived")
 
 
+def without_first_capture(chatbot: Chatbot) -> Chatbot:
+    """Return the chatbot without what gateways note: the same as long as nobody changed it."""
+    return replace(chatbot, first_capture_at=None)
+
+
 def find(registry: Registry, which: str | uuid.UUID) -> Chatbot:
     """Return a chatbot by its name or id; by a UUID it is the id, whatever others are called.
 

@@ -17,6 +17,8 @@ from schemas.positions import MAX_GENERATION
 FieldType = Literal["string", "number", "boolean"]
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 State = Literal["active", "archived"]
+ShownState = Literal["pending", "active", "archived"]
+"""A chatbot is pending until its first capture; an archived one takes none."""
 Label = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
 
 GENERATION_KEY = b"captures-generation"
@@ -68,7 +70,12 @@ def _kinds_without(off: tuple[str, ...]) -> frozenset[Kind]:
 
 
 class Chatbot(Struct, frozen=True):
-    """One chatbot. Keys are never stored: only their SHA-256, and what to recognise them by."""
+    """One chatbot. Keys are never stored: only their SHA-256, and what to recognise them by.
+
+    `first_capture_at`, in UTC, is when a gateway took the first capture that was noted; gateways
+    write it within seconds. 0.1.0 passes over it. Where that release changes the chatbot the time
+    is lost, and the next capture that a gateway of a later one takes is noted in its place.
+    """
 
     id: str
     name: str
@@ -78,6 +85,14 @@ class Chatbot(Struct, frozen=True):
     state: State = "active"
     schema: dict[str, FieldType] = field(default_factory=dict)
     settings: ChatbotSettings = field(default_factory=ChatbotSettings)
+    first_capture_at: datetime | None = None
+
+    @property
+    def shown_state(self) -> ShownState:
+        """The state as people see it; only `state` decides what is refused."""
+        if self.state == "archived":
+            return "archived"
+        return "pending" if self.first_capture_at is None else "active"
 
 
 class Generation(Struct, frozen=True):

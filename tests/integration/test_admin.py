@@ -1,6 +1,7 @@
 """A chatbot's life over HTTP, on the real stack: made, used, changed, given a new key, deleted."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.stack import Stack, local_stack
+from openbat.kafka import read_registry
+from tests.stack import Stack, local_stack, wait_until
 
 ADMIN = "secret-secret-secret"
 CAPTURE, CHATBOTS = "/api/v1/capture", "/api/v1/chatbots"
@@ -94,6 +96,44 @@ def test_a_chatbots_life(ruled: Stack, admin: httpx.Client) -> None:
     rows = [{"rows": 6}]
     query = f"SELECT count() AS rows FROM openbat.messages WHERE chatbot_id = '{chatbot['id']}'"
     assert ruled.wait_sql(query, rows) == rows
+
+
+def listed(ruled: Stack) -> dict[str, str]:
+    """Return the state of each chatbot as the command line lists it, by name."""
+    said = json.loads(ruled.openbat("chatbots", "list", "--json").stdout)
+    return {chatbot["name"]: chatbot["state"] for chatbot in said["chatbots"]}
+
+
+def test_a_chatbot_is_pending_until_its_first_capture(ruled: Stack, admin: httpx.Client) -> None:
+    names = ("used", "unused", "short-lived")
+    made = {name: admin.post(CHATBOTS, json={"name": name}).json() for name in names}
+    assert {one["chatbot"]["state"] for one in made.values()} == {"pending"}
+    one, gone = (f"{CHATBOTS}/{made[name]['chatbot']['id']}" for name in ("used", "short-lived"))
+
+    def state() -> str:
+        return str(admin.get(one).json()["chatbot"]["state"])
+
+    for name in ("used", "short-lived"):
+        assert capture(admin, made[name]["apiKey"]).status_code == 200
+    # It is archived before its first capture is written.
+    assert admin.delete(gone).json()["chatbot"]["state"] == "archived"
+    assert capture(admin, made["used"]["apiKey"]).status_code == 200
+    wait_until(lambda: state() == "active", 30, "the first capture's note")
+    found = listed(ruled)
+    assert {name: found[name] for name in names} == {
+        "used": "active",
+        "unused": "pending",
+        "short-lived": "archived",
+    }
+    assert admin.patch(one, json={"settings": {"remember_days": 30}}).status_code == 200
+    assert state() == "active"
+    assert capture(admin, made["used"]["apiKey"]).status_code == 200
+
+    known = asyncio.run(read_registry(ruled.connection))
+    short_lived = known.chatbot(uuid.UUID(made["short-lived"]["chatbot"]["id"]).bytes)
+    assert short_lived is not None
+    assert (short_lived.state, short_lived.first_capture_at is None) == ("archived", False)
+    assert capture(admin, made["short-lived"]["apiKey"]).status_code == 403
 
 
 def test_neither_key_does_what_the_other_one_does(ruled: Stack, admin: httpx.Client) -> None:

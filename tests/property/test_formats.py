@@ -141,6 +141,7 @@ FORMATS = {
                 words, words,
                 st.none() | numbers, st.none() | st.floats(0, 1e15),
             ),
+            st.none() | st.datetimes(timezones=st.just(UTC)),
         ),
     ),
     "generation": Format(

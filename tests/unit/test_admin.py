@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -37,7 +38,7 @@ from openbat.admin import RegistryChatbots
 from openbat.connection import Connection
 from openbat.local import state
 from schemas.analysis import KINDS
-from schemas.chatbots import DEMO, FIELD_TYPES, Chatbot, ChatbotSettings, FieldType
+from schemas.chatbots import DEMO, FIELD_TYPES, Chatbot, ChatbotSettings, FieldType, State
 from tests.unit.test_gateway import KEY, chatbot, entry
 
 ADMIN = "secret-secret-secret"
@@ -126,7 +127,7 @@ def client_of(key: str | None, store: Callable[[], RegistryChatbots]) -> httpx.A
 
 @pytest.fixture
 def store(log: Log, tmp_path: Path) -> RegistryChatbots:
-    return RegistryChatbots(Connection("nowhere"), log.followed, tmp_path)
+    return RegistryChatbots(Connection("nowhere"), log.followed, tmp_path, asyncio.Lock())
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ async def test_a_chatbot_is_made_and_its_key_is_good_at_once(
         "api_key_prefix": key[:14],
         "settings": NEW_SETTINGS,
         "created_at": known.created_at.isoformat().replace("+00:00", "Z"),
-        "state": "active",
+        "state": "pending",
     }
     got = await client.get(answer.headers["location"])
     assert (got.status_code, got.json()) == (200, {"ok": True, "chatbot": made})
@@ -518,6 +519,37 @@ async def test_deleting_archives(client: httpx.AsyncClient, log: Log) -> None:
     assert log.status_of(KEY) == 403
     assert (await client.get(one)).json() == answer.json()
     assert log.written.chatbots() == [chatbot(state="archived")]
+
+
+@pytest.mark.parametrize("kept", ["active", "archived"])
+async def test_a_chatbot_is_pending_until_its_first_capture(
+    client: httpx.AsyncClient, log: Log, kept: State
+) -> None:
+    new = chatbot(state=kept)
+    log.put(new)
+    one = f"{CHATBOTS}/{new.id}"
+    shown = "pending" if kept == "active" else kept
+    assert (await client.get(one)).json()["chatbot"]["state"] == shown
+    log.put(msgspec.structs.replace(new, first_capture_at=datetime(2026, 1, 1, tzinfo=UTC)))
+    assert (await client.get(one)).json()["chatbot"]["state"] == kept
+    assert (await client.patch(one, json={"name": "shop"})).json()["chatbot"]["state"] == kept
+
+
+async def test_a_first_capture_that_is_noted_meanwhile_is_not_waited_for(
+    client: httpx.AsyncClient, log: Log
+) -> None:
+    """This gateway may read a change and the first capture after it in one go."""
+    log.put(chatbot())
+    log.follows = False
+
+    def follow() -> None:
+        (written,) = log.written.chatbots()
+        noted = msgspec.structs.replace(written, first_capture_at=datetime(2026, 1, 1, tzinfo=UTC))
+        log.followed.apply(*entry(noted))
+
+    asyncio.get_running_loop().call_later(0.05, follow)
+    answer = await client.patch(f"{CHATBOTS}/{chatbot().id}", json={"name": "shop"})
+    assert (answer.status_code, answer.json()["chatbot"]["name"]) == (200, "shop")
 
 
 async def test_what_this_gateway_has_not_read_back_in_time_is_a_202(

@@ -1,5 +1,6 @@
 """schemathesis: the admin API answers as the OpenAPI document says, over a registry in memory."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -63,7 +64,7 @@ def test_answers_are_as_the_document_says(
     log = Log()
     log.put(KNOWN)
     monkeypatch.setattr(chatbots, "edit_registry", log.edit)
-    store = RegistryChatbots(Connection("nowhere"), log.followed, tmp_path)
+    store = RegistryChatbots(Connection("nowhere"), log.followed, tmp_path, asyncio.Lock())
     with served(app_of(ADMIN, lambda: store)) as url:
         seen = statuses_of(url, operation_id, mode)
     assert all(status < 500 for status in seen)

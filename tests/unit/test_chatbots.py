@@ -1,5 +1,7 @@
 """A chatbot's settings: what can be set, what is refused, and what the command line shows."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from msgspec.structs import replace
+from typer.testing import CliRunner, Result
 
 import openbat.kafka
 from gateway.admin_types import ChatbotView
@@ -15,10 +18,12 @@ from gateway.registry import Registry
 from openbat import chatbots, chatbots_cli, cli
 from openbat.chatbot_settings import analysis_rows, with_settings
 from openbat.chatbots import ChatbotError
+from openbat.command import UnansweredError
 from openbat.connection import Connection
+from openbat.local import state
 from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY
-from schemas.chatbots import Chatbot, ChatbotSettings, chatbot_codec
-from tests.unit.test_gateway import chatbot, entry
+from schemas.chatbots import DEMO, Chatbot, ChatbotSettings, chatbot_codec
+from tests.unit.test_gateway import KEY, chatbot, entry, sha256
 
 NAME = "chatbot 1"
 
@@ -173,8 +178,13 @@ class Commands:
         self.registry = registry
         self._runner = CliRunner()
 
+    def invoke(self, *arguments: str, stdin: str | None = None) -> Result:
+        return self._runner.invoke(
+            cli.app, ["chatbots", *arguments], catch_exceptions=False, input=stdin
+        )
+
     def run(self, *arguments: str) -> str:
-        done = self._runner.invoke(cli.app, ["chatbots", *arguments], catch_exceptions=False)
+        done = self.invoke(*arguments)
         assert done.exit_code == 0, done.output
         return done.stdout
 
@@ -240,6 +250,71 @@ def test_what_is_listed_and_shown_is_json_as_the_admin_api_has_it(commands: Comm
     assert view["name"] == NAME
     assert msgspec.json.decode(commands.run("show", NAME, "--json")) == view
     assert msgspec.json.decode(commands.run("list", "--json")) == {"chatbots": [view]}
+
+
+@pytest.mark.parametrize("as_it_is", [(), ("--json",)])
+def test_a_chatbot_is_pending_until_its_first_capture(
+    commands: Commands, as_it_is: tuple[str, ...]
+) -> None:
+    def shown() -> set[str]:
+        said = [commands.run("list", *as_it_is), commands.run("show", NAME, *as_it_is)]
+        return {
+            word
+            for text in said
+            for word in ("pending", "active", "archived")
+            if word in text.replace('"', " ").split()
+        }
+
+    assert shown() == {"pending"}
+    captured = replace(commands.chatbot, first_capture_at=datetime(2026, 1, 1, tzinfo=UTC))
+    commands.registry.apply(*entry(captured))
+    assert shown() == {"active"}
+    commands.run("set-schema", NAME, "plan=string")
+    assert shown() == {"active"}
+    commands.run("archive", NAME, "--yes")
+    assert shown() == {"archived"}
+    assert commands.chatbot.first_capture_at == captured.first_capture_at
+
+
+def test_archiving_asks_first(commands: Commands) -> None:
+    with pytest.raises(UnansweredError, match="--yes"):
+        commands.invoke("archive", NAME)
+    with pytest.raises(ChatbotError, match="no chatbot 'other'"):
+        commands.invoke("archive", "other", stdin="y\n")
+    done = commands.invoke("archive", NAME, stdin="n\n")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"{NAME} will take no more captures" in done.stderr
+    assert commands.chatbot.shown_state == "pending"
+    done = commands.invoke("archive", NAME, stdin="y\n")
+    assert (done.exit_code, done.stdout) == (0, f"{NAME} is archived\n")
+    assert "archived" in commands.run("show", NAME)
+
+
+def test_a_new_key_is_all_that_a_script_reads_and_the_old_ones_end_is_said(
+    commands: Commands,
+) -> None:
+    done = commands.invoke("rotate-key", NAME)
+    key = done.stdout.strip()
+    assert commands.chatbot.key_sha256 == sha256(key)
+    assert "The old key stops at every gateway within a second" in done.stderr
+    help_text = " ".join(commands.run("rotate-key", "--help").split())
+    assert "answered with 401 at every gateway within a second" in help_text
+
+
+def test_the_key_of_a_demo_that_was_restored_is_kept_for_the_next_start_of_a_local_stack(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENBAT_DATA_DIR", str(tmp_path))
+    commands.registry.apply(*entry(replace(commands.chatbot, name=DEMO)))
+    state.write(tmp_path, state.LocalState("", "", "", "the id before", KEY, []))
+    with state.locked(tmp_path):
+        key = commands.run("rotate-key", DEMO).strip()
+    assert state.read_text(tmp_path / "demo.key") == key
+
+
+def test_times_are_shown_as_they_are_listed(commands: Commands) -> None:
+    assert commands.run("list").splitlines()[0].endswith("  2025-01-01 00:00")
+    assert "created        2025-01-01 00:00\n" in commands.run("show", NAME)
 
 
 def test_analysis_is_switched_off_and_on(commands: Commands) -> None:

@@ -156,6 +156,7 @@ RECORDS = {
             tokens_per_day=2**40,
             cost_per_day=2.5,
         ),
+        first_capture_at=datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
     ),
     "0.2.0/analysis": [
         whole(AnalysisItem, CHATBOT, CONVERSATION, NEW, TIME + 1, SAID, ["offline"], TIME + 3)
