@@ -16,7 +16,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from gateway import docs_html, docs_page, health, openapi
 from gateway.errors import RefusedError, on_exception, on_http_exception, on_refused
 from gateway.metrics import GatewayMetrics
-from gateway.request_id import CURRENT, SCOPE
+from gateway.request_id import CURRENT, SCOPE, forget_trace
 
 CAPTURE = "/api/v1/capture"
 
@@ -44,6 +44,7 @@ class _App(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         CURRENT.set(scope.get(SCOPE))
         if scope["type"] != "http" or scope["path"] != CAPTURE or scope["method"] != "POST":
+            forget_trace()  # the tracer does, for captures
             await super().__call__(scope, receive, send)
             return
         request = Request(scope, receive)

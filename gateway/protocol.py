@@ -10,40 +10,17 @@ import sys
 from typing import Any
 
 import httptools
-from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.connection_bounds import ConnectionBounds
 from gateway.drain import DrainingHttpProtocol
-from gateway.errors import RefusedError, bad_request, too_large, unavailable
-from gateway.request_id import CURRENT, HEADER, SCOPE, request_id_of
+from gateway.errors import RefusedError
+from gateway.request_id import CURRENT, HEADER, SCOPE, forget_trace, request_id_of
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 1024 * 1024
 """How long a refused client may take to read why, and how much of what it still sends is taken.
 Closed at once, it would be reset before."""
-
-
-class ConnectionBounds(Struct, frozen=True):
-    """What a connection may take.
-
-    Attributes:
-        connections: in one gateway; one more is answered with 503.
-        head_bytes: of a request's line and headers.
-        headers: of a request. Each costs more than its bytes.
-        pipelined: requests that are sent before the one before them is answered.
-        body_bytes: of a request's body as it is sent, chunks' frames and trailers included.
-        timeout_seconds: from the first byte of a head to its end; from there to the body's end,
-            whether it is answered already or not; and for a client that reads nothing of its
-            answer.
-
-    """
-
-    connections: int
-    head_bytes: int
-    headers: int
-    pipelined: int
-    body_bytes: int
-    timeout_seconds: float
 
 
 class BoundedHttpProtocol(DrainingHttpProtocol):
@@ -67,9 +44,7 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.bounds.connections:
-            self._refuse(
-                unavailable("too_many_connections", "Too many clients are connected: try again.")
-            )
+            self._refuse(self.bounds.too_many_connections())
         else:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -96,9 +71,9 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         if not self._message_ended:  # else an unknown part of the data is the next one's
             self._received_bytes += len(data)
         if self._in_body and self._received_bytes > self.bounds.body_bytes:
-            self._refuse(too_large(self.bounds.body_bytes))
+            self._refuse(self.bounds.body_too_large())
         elif not self._in_body and self._received_bytes > self.bounds.head_bytes:
-            self._refuse(_head_too_large(self.bounds.head_bytes))
+            self._refuse(self.bounds.head_too_large())
         else:
             self._start_deadline()
 
@@ -110,9 +85,7 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         if self._in_body:
             return  # it is a trailer, and must not pass for a header
         if len(self.headers) == self.bounds.headers:
-            raise RefusedError(
-                431, "headers_too_large", f"There are over {self.bounds.headers} headers."
-            )
+            raise self.bounds.too_many_headers()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -123,11 +96,9 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
                 sent = value
         self._request_id = request_id = request_id_of(sent)
         if size > self.bounds.head_bytes:
-            raise _head_too_large(self.bounds.head_bytes)
+            raise self.bounds.head_too_large()
         if len(self.pipeline) == self.bounds.pipelined:
-            raise bad_request(
-                "too_many_requests", f"Over {self.bounds.pipelined} requests wait for answers."
-            )
+            raise self.bounds.too_many_requests()
         self.scope[SCOPE] = request_id  # type: ignore[literal-required]
         super().on_headers_complete()
         self.cycle.default_headers = [*self.cycle.default_headers, (HEADER, request_id)]
@@ -202,6 +173,7 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         self._unset_keepalive_if_required()
         request_id = self._request_id or request_id_of(None)
         CURRENT.set(request_id)
+        forget_trace()
         response = refused.response()
         response.raw_headers.append((HEADER, request_id))
         lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
@@ -229,9 +201,8 @@ class BoundedHttpProtocol(DrainingHttpProtocol):
         if self._in_body and self.cycle.response_complete:
             self.transport.abort()
             return
-        seconds = f"{self.bounds.timeout_seconds:g}"
-        code, what = ("body_too_slow", "body") if self._in_body else ("head_too_slow", "headers")
-        self._refuse(RefusedError(408, code, f"The {what} did not arrive within {seconds} s."))
+        bounds = self.bounds
+        self._refuse(bounds.body_too_slow() if self._in_body else bounds.head_too_slow())
 
     def _watch_the_reader(self, size: int) -> None:
         """Abort where nothing was read of what waits to be written since its size was this."""
@@ -257,7 +228,3 @@ def make_protocol(within: ConnectionBounds) -> type[BoundedHttpProtocol]:
         bounds = within
 
     return Protocol
-
-
-def _head_too_large(limit_bytes: int) -> RefusedError:
-    return RefusedError(431, "headers_too_large", f"The headers are over {limit_bytes} bytes.")

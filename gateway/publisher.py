@@ -9,22 +9,21 @@ out whether the log is back: the one that the producer still tries to send, or e
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from gateway.errors import unavailable
+from gateway.lane import Lane
 from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
 from gateway.replies import Soon
+from gateway.sender import NotConfirmedError, Sender
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
-from schemas.records import CapturesRecord, captures_codec
-from schemas.traces import MAX_TRACES, TRACEPARENT, log_fields
+from schemas.traces import MAX_TRACES
 
 log = structlog.get_logger()
 
@@ -34,10 +33,6 @@ MAX_PENDING_BYTES = 64 * sizes.MIB
 MAX_PENDING_CAPTURES = 10_000
 """How many may wait for it: a request that waits takes memory beside its capture."""
 
-UNKNOWN_OFFSET = -1
-"""What aiokafka gives where the broker took a record before, but no longer knows its offset."""
-
-MakeProducer = Callable[[], Awaitable[AIOKafkaProducer]]
 E = TypeVar("E")
 
 
@@ -70,41 +65,20 @@ class Published(Generic[E]):
         self.soon: Soon = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
 
-    def refuse(self, code: str, message: str) -> None:
-        refused = unavailable(code, message)
+    def refuse(self, message: str) -> None:
+        refused = unavailable("not_confirmed", message)
         for waited_for in (self.acknowledged, self.soon):
             if not waited_for.done():
                 waited_for.set_exception(refused)
                 waited_for.exception()  # clients may all have gone: that is no error
 
 
-class _Lane(Generic[E]):
-    """One partition: the batch that collects, and how many are on their way.
-
-    `is_late` from when a capture was not acknowledged in time until one is acknowledged.
-    """
-
-    __slots__ = ("batch", "is_late", "on_their_way")
-
-    def __init__(self) -> None:
-        self.batch: Published[E] | None = None
-        self.on_their_way = 0
-        self.is_late = False
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether the log is late, and a capture waits already that will tell when it is back."""
-        return self.is_late and (self.batch is not None or self.on_their_way > 0)
-
-
 class Publisher(Generic[E]):
     """The gateway's only writer of `captures`.
 
     Args:
-        make_producer: makes and starts an idempotent producer with acks=all and no linger.
+        sender: brings records to the log.
         partitions: of the captures topic.
-        generation: of the captures topic.
-        reply_partition: where this gateway reads its replies.
         pace: how long a batch collects at least.
         timeout_seconds: how long a capture waits for its acknowledgement.
         on_acknowledged: called once for each acknowledged record, with its partition, its offset
@@ -115,32 +89,26 @@ class Publisher(Generic[E]):
 
     def __init__(
         self,
-        make_producer: MakeProducer,
+        sender: Sender,
         on_acknowledged: Callable[[int, int, Soon], E],
         *,
         partitions: int,
-        generation: int,
-        reply_partition: int,
         pace: Pace,
         timeout_seconds: float,
         metrics: GatewayMetrics,
     ) -> None:
-        self._make_producer = make_producer
+        self._sender = sender
         self._on_acknowledged = on_acknowledged
-        self._generation = generation
-        self._reply_partition = reply_partition
         self._pace = pace
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         # Else a record would be sent, and logged, in the name of the request that began its batch.
         self._context = copy_context()
-        self._lanes: list[_Lane[E]] = [_Lane() for _ in range(partitions)]
+        self._lanes: list[Lane[Published[E]]] = [Lane() for _ in range(partitions)]
         self._pending_bytes = 0
         self._pending_captures = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
         self._window: asyncio.TimerHandle | None = None
         self._collecting: list[tuple[int, Published[E]]] = []
         """Batches that the window under way has begun."""
@@ -195,9 +163,8 @@ class Publisher(Generic[E]):
             )
             self._collecting.append((partition, batch))
             if self._window is None:
-                linger = self._pace.linger_seconds
                 self._window = self._loop.call_later(
-                    linger, self._end_window, context=self._context
+                    self._pace.linger_seconds, self._end_window, context=self._context
                 )
         index = len(batch.frames)
         batch.frames.append(frame)
@@ -212,7 +179,7 @@ class Publisher(Generic[E]):
 
     async def start(self) -> None:
         """Connect to the broker. Raises KafkaError where it can't be reached."""
-        await self._ready_producer()
+        await self._sender.start()
 
     async def close(self) -> None:
         """Send what was collected, and wait until it is acknowledged or given up."""
@@ -221,14 +188,11 @@ class Publisher(Generic[E]):
                 self._flush(partition, lane.batch)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._timeout_seconds)
-        if self._producer is not None:
-            await self._stop(self._producer)
+        await self._sender.close()
 
     def _expire(self, partition: int, batch: Published[E]) -> None:
         lane = self._lanes[partition]
-        batch.refuse(
-            "not_confirmed", "The log did not confirm the capture in time: send it again unchanged."
-        )
+        batch.refuse("The log did not confirm the capture in time: send it again unchanged.")
         if not lane.is_late:
             lane.is_late = True
             log.warning("the log is late: captures are refused", partition=partition)
@@ -256,34 +220,19 @@ class Publisher(Generic[E]):
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, partition: int, batch: Published[E]) -> None:
-        record = captures_codec.encode(
-            CapturesRecord(self._generation, self._reply_partition, batch.frames)
-        )
         self._pace.sent(len(batch.frames), self._loop.time())
         lane = self._lanes[partition]
-        headers = [(TRACEPARENT, each) for each in batch.traceparents] or None
-        producer = None
         try:
-            producer = await self._ready_producer()
-            sent = await producer.send(
-                topics.CAPTURES, record, partition=partition, headers=headers
-            )
-            metadata = await sent
-        except Exception as error:  # noqa: BLE001 - whatever it is, its captures are answered
-            log.warning(
-                "the log refused a record",
-                partition=partition, error=repr(error), **log_fields(batch.traceparents),
-            )  # fmt: skip
-            batch.refuse("not_confirmed", "The log did not confirm the capture: send it again.")
-            if producer is not None:
-                self._give_up(producer)
+            offset = await self._sender.send(partition, batch.frames, batch.traceparents)
+        except NotConfirmedError:
+            batch.refuse("The log did not confirm the capture: send it again.")
         else:
             lane.is_late = False
             self._metrics.acknowledged(len(batch.frames), self._loop.time() - batch.begun_at)
             if not batch.acknowledged.done():
                 expected = None
-                if metadata.offset != UNKNOWN_OFFSET:
-                    expected = self._on_acknowledged(partition, metadata.offset, batch.soon)
+                if offset is not None:
+                    expected = self._on_acknowledged(partition, offset, batch.soon)
                 elif not batch.soon.done():
                     batch.soon.set_result(None)
                 batch.acknowledged.set_result(expected)
@@ -298,23 +247,3 @@ class Publisher(Generic[E]):
     def _release(self, batch: Published[E]) -> None:
         self._pending_bytes -= batch.size
         self._pending_captures -= len(batch.frames)
-
-    async def _ready_producer(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                self._producer = await self._make_producer()
-            return self._producer
-
-    def _give_up(self, producer: AIOKafkaProducer) -> None:
-        """Replace a producer: after a refused record its sequence can't be gone on with."""
-        if self._producer is producer:
-            self._producer = None
-            task = asyncio.create_task(self._stop(producer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _stop(self, producer: AIOKafkaProducer) -> None:
-        try:
-            await asyncio.wait_for(producer.stop(), self._timeout_seconds)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("a producer did not stop cleanly", error=repr(error))

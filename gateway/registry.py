@@ -19,7 +19,7 @@ class Registry:
     """Chatbots by the SHA-256 of their key. Pure: entries in, look-ups out.
 
     Attributes:
-        generation: of the registry.
+        generation: of the captures topic.
         unreadable: ids of chatbots whose last entry could not be read.
 
     """
@@ -87,7 +87,10 @@ async def read_to_end(consumer: AIOKafkaConsumer, registry: Registry) -> None:
 async def follow(consumer: AIOKafkaConsumer, registry: Registry) -> None:
     """Apply every later entry as it comes, for ever."""
     while True:
+        before = registry.generation
         _apply(await consumer.getmany(timeout_ms=1000), registry)
+        if registry.generation != before:
+            log.warning("captures have another generation", generation=registry.generation)
         await asyncio.sleep(0)
 
 

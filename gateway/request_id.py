@@ -4,6 +4,9 @@ import itertools
 import re
 import secrets
 from contextvars import ContextVar
+from functools import partial
+
+import structlog
 
 HEADER = b"x-request-id"
 SCOPE = "openbat.request_id"
@@ -12,6 +15,9 @@ SCOPE = "openbat.request_id"
 CURRENT: ContextVar[bytes | None] = ContextVar("request_id", default=None)
 """Of the request that this task answers. Set alone, not bound to the log, which costs four times
 as much: the log asks for it when a line is written."""
+
+forget_trace = partial(structlog.contextvars.unbind_contextvars, "trace_id", "span_id")
+"""Unbind the trace of the request before: a pipelined one's task inherits what was bound."""
 
 _is_sane = re.compile(rb"[!-~]{1,128}").fullmatch
 # A UUID for each request costs twenty times as much.

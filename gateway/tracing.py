@@ -24,7 +24,7 @@ from starlette.requests import Request
 
 from gateway.errors import RefusedError
 from gateway.head import Head
-from gateway.request_id import SCOPE
+from gateway.request_id import SCOPE, forget_trace
 from schemas import topics
 from schemas.traces import TRACEPARENT
 
@@ -47,8 +47,7 @@ class CaptureTracer:
 
     def begin(self, request: Request, head: Head) -> "CaptureTrace | None":
         """Return the trace of a request, None where it is not sampled."""
-        # A pipelined request's task inherits what was bound in the one before it.
-        structlog.contextvars.unbind_contextvars("trace_id", "span_id")
+        forget_trace()
         context = Context()
         given = head.get(_HEADER)
         if given is not None:

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Coroutine
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -21,19 +22,23 @@ from gateway.admin import AdminApi
 from gateway.admin_registry import Chatbots
 from gateway.app import make_app
 from gateway.capture import Bounds, CaptureEndpoint
+from gateway.connection_bounds import ConnectionBounds
 from gateway.errors import unavailable
 from gateway.health import KAFKA_AWAY, STARTING, STOPPING
 from gateway.limits import RateLimits
 from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
-from gateway.protocol import ConnectionBounds, make_protocol
+from gateway.protocol import make_protocol
 from gateway.publisher import Publisher
 from gateway.registry import PARTITION, Registry, follow, read_to_end
 from gateway.replies import Expected, Replies, read_replies
+from gateway.sender import Sender
 from openbat import __version__, notify, tracing
 from openbat.admin import RegistryChatbots
 from openbat.connection import UnreachableError, connection_of
-from openbat.health import serve
+from openbat.first_captures import FirstCaptures
+from openbat.gateway_health import GatewayHealth
+from openbat.health import address_of, serve
 from openbat.kafka import TopicsError, captures_partitions, make_reader, start_producer
 from openbat.open_files import raise_limit
 from openbat.patience import until_it_answers
@@ -84,6 +89,8 @@ class Gateway:
         self.admin = AdminApi(settings.admin_key, self._known_chatbots)
         self._exits = contextlib.AsyncExitStack()
         self._is_stopping = False
+        self.address: str | None = None
+        self.health = GatewayHealth(self.unready)
 
     async def capture(self, request: Request) -> Response:
         if self._endpoint is None:
@@ -110,6 +117,7 @@ class Gateway:
 
     def turn_unready(self) -> None:
         """Have load balancers send nothing more; what comes all the same is served."""
+        log.info("stopping")
         self._is_stopping = True
         self.metrics.ready.set(0)
 
@@ -120,6 +128,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self.health.loop = asyncio.get_running_loop()
         connecting = asyncio.create_task(_or_exit(self._connect_when_possible()))
         # No connection is accepted before this yields. One that waits is better off than one that
         # is refused, and others may share the socket.
@@ -129,13 +138,15 @@ class Gateway:
         await self._exits.aclose()
         if self._tracing is not None:
             self._tracing.close()
+        log.info("stopped")
 
     async def _connect_when_possible(self) -> None:
         await until_it_answers(
             "Kafka", (KafkaError, TopicsError, UnreachableError), self._connect_once
         )
         notify.ready()
-        log.info("ready")
+        metrics_at = address_of(self._settings.metrics_host, self._settings.metrics_port)
+        log.info("ready", version=__version__, address=self.address, metrics=metrics_at)
 
     async def _connect_once(self) -> None:
         async with contextlib.AsyncExitStack() as exits:
@@ -169,12 +180,16 @@ class Gateway:
         # Only from this position on is no reply missed.
         await replies_reader.position(own)
 
-        publisher: Publisher[Expected] = Publisher(
+        sender = Sender(
             lambda: start_producer(connection, sizes.CAPTURES_RECORD),
+            generation=lambda: registry.generation,
+            reply_partition=reply_partition,
+            stop_seconds=settings.produce_timeout_seconds,
+        )
+        publisher: Publisher[Expected] = Publisher(
+            sender,
             replies.expect,
             partitions=partitions,
-            generation=registry.generation,
-            reply_partition=reply_partition,
             pace=pace,
             timeout_seconds=settings.produce_timeout_seconds,
             metrics=self.metrics,
@@ -189,7 +204,11 @@ class Gateway:
             exits.callback(asyncio.create_task(_or_exit(reader)).cancel)
         self._registry_reader = registry_reader
         self._replies = replies
-        self._chatbots = RegistryChatbots(connection, registry, settings.data_dir)
+        writing = asyncio.Lock()
+        self._chatbots = RegistryChatbots(connection, registry, settings.data_dir, writing)
+        first_captures = FirstCaptures(connection, registry, writing)
+        exits.push_async_callback(first_captures.close)
+        first_captures.start()
         self._endpoint = CaptureEndpoint(
             registry,
             self._limits,
@@ -197,6 +216,7 @@ class Gateway:
             Bounds(settings.max_body_bytes, settings.max_wait_seconds),
             self.metrics,
             self._tracer(),
+            first_captures.note,
         )
         _show_state(self.metrics, publisher, replies, pace)
 
@@ -222,16 +242,27 @@ def _show_state(
 
 
 class _Server(uvicorn.Server):
-    """Ends in steps: unready first; long waits end in time for their answers to be given."""
+    """Ends in steps: unready first, unless it is told to stop once more; then it drains.
+
+    Long waits end in time for their answers to be given.
+    """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, unready_seconds: float) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._unready_seconds = unready_seconds
+        self._unready: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._unready is None or self._unready.done():
+            super().handle_exit(sig, frame)
+        else:  # uvicorn would not drain after a second SIGINT
+            self._unready.get_loop().call_soon_threadsafe(self._unready.cancel)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.turn_unready()
-        await asyncio.sleep(self._unready_seconds)
+        self._unready = asyncio.create_task(asyncio.sleep(self._unready_seconds))
+        await asyncio.wait({self._unready})
         asyncio.get_running_loop().call_later(
             LONGEST_WAIT_AT_SHUTDOWN_SECONDS, self._gateway.give_up_waiting
         )
@@ -289,11 +320,17 @@ def run_gateway(settings: Settings, fd: int | None) -> None:
     """
     gateway = Gateway(settings)
     if settings.metrics_port:
-        serve(gateway.metrics.registry, settings.metrics_host, settings.metrics_port)
+        serve(
+            gateway.metrics.registry,
+            settings.metrics_host,
+            settings.metrics_port,
+            gateway.health.paths(),
+        )
     if fd is not None:
         listener = socket.socket(fileno=fd)
     else:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    gateway.address = address_of(*listener.getsockname()[:2])
     app = make_app(
         gateway.capture,
         gateway.unready,

@@ -1,5 +1,6 @@
 """What a process says of itself over HTTP, from threads of its own: metrics, and its health."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -24,6 +25,10 @@ MAX_REQUESTS = 16
 """Answered at once; more are closed. A scrape and the probes are three."""
 REQUEST_SECONDS = 10.0
 """How long a client may take to send its request and to read the answer."""
+
+LOOK_SECONDS = 5.0
+"""How long a process may take to look at itself: half of what Prometheus waits for a scrape."""
+STUCK = f"The event loop did not turn within {LOOK_SECONDS:g} s."
 
 Check = Callable[[], Sequence[str]]
 """Returns what is wrong, in sentences; nothing where all is well. May block for some seconds."""
@@ -62,6 +67,18 @@ def make_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> "WSGIA
         return [_encode({"ok": False, "reasons": reasons} if reasons else {"ok": True})]
 
     return app
+
+
+def stuck(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """Return that an event loop does not turn, from another thread; nothing where it does."""
+    turned = threading.Event()
+    loop.call_soon_threadsafe(turned.set)
+    return [] if turned.wait(LOOK_SECONDS) else [STUCK]
+
+
+def address_of(host: str, port: int) -> str | None:
+    """Return `host:port`, None where port 0 says that nothing is served."""
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") if port else None
 
 
 def serve(

@@ -230,8 +230,8 @@ class Settings(Struct, frozen=True):
     metrics_port: Annotated[
         Port,
         Meta(
-            description="A gateway or worker run by itself: where it serves Prometheus metrics, "
-            "and a worker its health; 0 for nowhere."
+            description="A gateway or worker run by itself: where it serves Prometheus metrics "
+            "and its health; 0 for nowhere."
         ),
     ] = 0
     metrics_host: Annotated[

@@ -1,16 +1,13 @@
 """Whether a worker is alive, and whether it does its work: asked from another thread."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
 
-from openbat.health import ALIVE, READY, Check
-from openbat.worker_metrics import LOOK_SECONDS
+from openbat.health import ALIVE, READY, STUCK, Check, stuck
 from streams.progress import Look
 
 STARTING = "Kafka does not answer yet, or lacks the topics that `openbat migrate` makes."
 STOPPING = "The worker is stopping."
-STUCK = f"The event loop did not turn within {LOOK_SECONDS:g} s."
 
 
 class WorkerHealth:
@@ -42,9 +39,7 @@ class WorkerHealth:
 
     def stuck(self) -> list[str]:
         """Return why a restart would help: nothing that is away counts, only the process itself."""
-        turned = threading.Event()
-        self._loop.call_soon_threadsafe(turned.set)
-        return [] if turned.wait(LOOK_SECONDS) else [STUCK]
+        return stuck(self._loop)
 
     def unready(self) -> list[str]:
         """Return what keeps it from its work."""

@@ -8,10 +8,8 @@ from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from openbat.health import LOOK_SECONDS
 from streams.progress import Look, Progress
-
-LOOK_SECONDS = 5.0
-"""How long a worker may take to look at itself: half of what Prometheus waits for a scrape."""
 
 NOT_YET = Look(ready=False, lags=[], recovering=0, standby_recovering=0, stores=[])
 

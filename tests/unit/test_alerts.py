@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.publisher import MAX_PENDING_BYTES, MAX_PENDING_CAPTURES
-from openbat.worker_metrics import LOOK_SECONDS
+from openbat.health import LOOK_SECONDS
 from schemas import topics
 from tests.stack import ROOT
 from tests.unit.exported import exported, series

@@ -13,7 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from gateway import drain
-from gateway.protocol import ConnectionBounds, make_protocol
+from gateway.connection_bounds import ConnectionBounds
+from gateway.protocol import make_protocol
 from tests.unit.fakes import LONG_SECONDS
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"

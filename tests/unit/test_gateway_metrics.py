@@ -19,6 +19,7 @@ from gateway.pace import Pace
 from gateway.publisher import Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected, Replies
+from gateway.sender import Sender
 from gateway.tracing import CaptureTracer
 from openbat.chatbots import new_key, with_key
 from openbat.gateway_role import _show_state
@@ -60,11 +61,14 @@ class Gateway:
         pace = Pace(0.0, 0.02)
         self.replies = Replies(LONG_SECONDS, LONG_SECONDS, pace, self.metrics)
         self.publisher: Publisher[Expected] = Publisher(
-            self._make_producer,
+            Sender(
+                self._make_producer,
+                generation=lambda: 1,
+                reply_partition=0,
+                stop_seconds=LONG_SECONDS,
+            ),
             self.replies.expect,
             partitions=2,
-            generation=1,
-            reply_partition=0,
             pace=pace,
             timeout_seconds=LONG_SECONDS,
             metrics=self.metrics,

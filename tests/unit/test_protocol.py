@@ -11,15 +11,11 @@ import uvicorn
 from msgspec.structs import replace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from gateway.protocol import (
-    LINGER_BYTES,
-    BoundedHttpProtocol,
-    ConnectionBounds,
-    make_protocol,
-)
+from gateway.connection_bounds import ConnectionBounds
+from gateway.protocol import LINGER_BYTES, BoundedHttpProtocol, make_protocol
 from tests.unit.fakes import LONG_SECONDS
 
 SHORT_SECONDS = 0.05
@@ -122,9 +118,12 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def serve(bounds: ConnectionBounds, keep_alive_seconds: int = 600) -> AsyncIterator[Served]:
+async def serve(
+    bounds: ConnectionBounds, keep_alive_seconds: int = 600, app: ASGIApp | None = None
+) -> AsyncIterator[Served]:
+    """Serve an application, `Served` itself where there is no other."""
     served = Served()
-    config = uvicorn.Config(served, ws="none", timeout_keep_alive=keep_alive_seconds)
+    config = uvicorn.Config(app or served, ws="none", timeout_keep_alive=keep_alive_seconds)
     state = ServerState()
     served.connections = state.connections
     made = make_protocol(bounds)

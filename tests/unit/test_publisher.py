@@ -10,8 +10,9 @@ from gateway import publisher
 from gateway.errors import RefusedError
 from gateway.metrics import GatewayMetrics
 from gateway.pace import Pace
-from gateway.publisher import UNKNOWN_OFFSET, Published, Publisher
+from gateway.publisher import Published, Publisher
 from gateway.replies import Soon
+from gateway.sender import UNKNOWN_OFFSET, Sender
 from schemas import sizes, topics
 from schemas.positions import MAX_CAPTURES_PER_RECORD
 from schemas.records import CaptureResult, CapturesRecord, captures_codec
@@ -36,10 +37,14 @@ class Brokers:
         self.made: list[FakeProducer] = []
         self.sent: asyncio.Queue[Sent] = asyncio.Queue()
         self.unreachable = False
+        self.generation = 3
+        self.reached = asyncio.Event()
+        self.reached.set()
 
     async def make(self) -> FakeProducer:
         if self.unreachable:
             raise KafkaConnectionError("no broker")
+        await self.reached.wait()
         self.made.append(FakeProducer())
         self.made[-1].sent = self.sent
         return self.made[-1]
@@ -59,11 +64,14 @@ async def make(brokers: Brokers) -> AsyncIterator[Make]:
     ) -> Publisher[tuple[int, int]]:
         made.append(
             Publisher(
-                brokers.make,
+                Sender(
+                    brokers.make,
+                    generation=lambda: brokers.generation,
+                    reply_partition=7,
+                    stop_seconds=timeout_seconds,
+                ),
                 acknowledged,
                 partitions=2,
-                generation=3,
-                reply_partition=7,
                 pace=Pace(linger_seconds, linger_seconds),
                 timeout_seconds=timeout_seconds,
                 metrics=GatewayMetrics(),
@@ -285,6 +293,25 @@ async def test_closing_sends_what_was_collected(make: Make, brokers: Brokers) ->
     await closing
     assert published.acknowledged.result() == (0, 0)
     assert brokers.made[0].stopped.is_set()
+
+
+async def test_a_record_has_the_generation_that_is_known_when_it_leaves(
+    make: Make, brokers: Brokers
+) -> None:
+    made = make()
+    brokers.reached.clear()
+    made.publish(CONVERSATION, b"1")
+    await settled()
+    brokers.generation = 4
+    brokers.reached.set()
+    sent = await brokers.sent.get()
+    assert record_of(sent).generation == 4
+    sent.acknowledge(0)
+    brokers.generation = 5
+    made.publish(CONVERSATION, b"2")
+    sent = await brokers.sent.get()
+    assert record_of(sent).generation == 5
+    sent.acknowledge(1)
 
 
 async def test_an_error_that_is_not_kafkas_refuses_the_capture_too(

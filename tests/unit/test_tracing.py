@@ -29,6 +29,7 @@ from tests.unit.test_clickhouse_agent import Worker as ClickHouseWorker
 from tests.unit.test_conversations import Worker as ConversationsWorker
 from tests.unit.test_conversations import capture, record
 from tests.unit.test_gateway_metrics import KEY, UNKNOWN_KEY, Gateway
+from tests.unit.test_protocol import BOUNDS, serve
 
 TRACE_ID, SPAN_ID = f"{0xAB12:032x}", f"{0xCD:016x}"
 SAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -191,6 +192,28 @@ async def test_a_capture_that_the_log_refuses_ends_both_its_spans_in_error(spans
         assert span.status.status_code is StatusCode.ERROR
         assert span.attributes is not None
         assert span.attributes["error.type"] == "not_confirmed"
+
+
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [(b"GET /nowhere HTTP/1.1\r\n\r\n", 404), (b"no http\r\n\r\n", 405)],
+    ids=["route", "connection"],
+)
+async def test_what_is_pipelined_is_not_logged_in_the_name_of_the_one_before(
+    spans: Spans, second: bytes, status: int
+) -> None:
+    first = f"POST /api/v1/capture HTTP/1.1\r\ntraceparent: {SAMPLED}\r\ncontent-length: 0\r\n\r\n"
+    merge = structlog.contextvars.merge_contextvars
+    async with traced(spans) as made, serve(BOUNDS, app=made.gateway.app) as served:
+        client = await served.connect()
+        with structlog.testing.capture_logs([merge]) as logged:
+            client.send(first.encode() + second)
+            assert [(await client.answer()).status for _ in range(2)] == [401, status]
+    assert [(line["status"], line.get("trace_id")) for line in logged] == [
+        (401, TRACE_ID),
+        (status, None),
+    ]
+    assert "span_id" not in logged[1]
 
 
 def sent_headers(producer: FakeProducer, topic: str) -> list[list[Header] | None]:

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from openbat import worker_health, worker_metrics
+from openbat import worker_metrics
 from openbat.clickhouse_writer import clickhouse_reasons
-from openbat.health import ALIVE, READY
+from openbat.health import ALIVE, READY, STUCK
 from openbat.metrics import FAILING_SECONDS, InsertMetrics
-from openbat.worker_health import STARTING, STOPPING, STUCK, WorkerHealth, reasons_of
+from openbat.worker_health import STARTING, STOPPING, WorkerHealth, reasons_of
 from openbat.worker_metrics import NOT_YET, WorkerCollector
 from streams.progress import Look, Progress
 
@@ -94,7 +94,7 @@ async def test_what_is_away_is_no_reason_for_a_restart() -> None:
 async def test_a_loop_that_does_not_turn_is_told(
     monkeypatch: pytest.MonkeyPatch, starting: str | None
 ) -> None:
-    monkeypatch.setattr(worker_health, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("openbat.health.LOOK_SECONDS", 0.05)
     monkeypatch.setattr(worker_metrics, "LOOK_SECONDS", 0.05)
     health = health_of(WELL)
     health.starting = starting

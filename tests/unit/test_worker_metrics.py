@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from openbat import worker_metrics
+from openbat.health import LOOK_SECONDS
 from openbat.worker_metrics import WorkerCollector
 from streams.progress import Look, PartitionLag, Progress, StoreSize
 
@@ -49,7 +50,7 @@ async def values(registry: CollectorRegistry) -> dict[tuple[str, tuple[str, ...]
 
 async def test_a_look_is_exported_and_what_is_not_known_is_not() -> None:
     exported = await values(exporting(Seen()))
-    assert exported.pop(("openbat_loop_delay_seconds", ())) < worker_metrics.LOOK_SECONDS
+    assert exported.pop(("openbat_loop_delay_seconds", ())) < LOOK_SECONDS
     assert exported == {
         ("openbat_ready", ()): 1,
         ("openbat_lag_records", ("captures", "0")): 12,
