@@ -1,6 +1,8 @@
 """Clients of ClickHouse."""
 
 import ssl
+from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,16 +54,39 @@ def clickhouse_client(url: str, ca_file: Path | None = None, **options: Any) -> 
 def _explained(error: BaseException) -> str:
     if getattr(error, "code", None) in _WRONG_USER:
         return "user or password is wrong; check OPENBAT_CLICKHOUSE_URL"
+    said = no_answer(error) or str(error).splitlines()[0]
+    return said if "OPENBAT_" in said else f"{said}; check OPENBAT_CLICKHOUSE_URL"
+
+
+def no_answer(error: BaseException) -> str | None:
+    """Return in plain words why no answer came; None where ClickHouse answered with an error.
+
+    What the client says itself is longer, and names its libraries' classes.
+    """
+    found = list(_causes(error))
+    for cause in found:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({cause.verify_message}); "
+                "OPENBAT_CLICKHOUSE_CA_FILE names who signed it"
+            )
+    # The innermost has no words around it.
+    for cause in reversed(found):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, TimeoutError):
+            return "it does not answer in time: it hangs, or has too much to do"
+        if isinstance(cause, ConnectionError):
+            return "it closes connections without an answer"
+        if isinstance(cause, HTTPException):
+            return "what answers there does not speak HTTP"
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
-    said = str(error).splitlines()[0]
     while cause is not None:
         for found in (cause, getattr(cause, "reason", None), *cause.args):
-            if isinstance(found, ssl.SSLCertVerificationError):
-                return (
-                    f"its certificate is not trusted ({found.verify_message}); "
-                    "OPENBAT_CLICKHOUSE_CA_FILE names who signed it"
-                )
-        if isinstance(cause, OSError) and cause.strerror:
-            said = cause.strerror  # what the client wraps it in is longer, and says no more
+            if isinstance(found, BaseException):
+                yield found
         cause = cause.__cause__ or cause.__context__
-    return f"{said}; check OPENBAT_CLICKHOUSE_URL"

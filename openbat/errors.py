@@ -4,7 +4,8 @@ from aiokafka import errors as kafka
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from openbat.chatbots import ChatbotError
-from openbat.clickhouse import ClickHouseUnreachableError
+from openbat.clickhouse import ClickHouseUnreachableError, no_answer
+from openbat.command import UnansweredError
 from openbat.connection import UnreachableError
 from openbat.dead_letters.listed import DeadLettersError
 from openbat.kafka import TopicsError
@@ -18,7 +19,7 @@ _REFUSED = (
 )
 _LATE = (kafka.KafkaTimeoutError, kafka.RequestTimedOutError, kafka.NodeNotReadyError)
 
-_NO_TABLE = frozenset({60, 81})
+NO_TABLE = frozenset({60, 81})
 _DENIED = 497
 """ClickHouse's error codes: unknown table, unknown database; access denied."""
 
@@ -48,12 +49,13 @@ def _own() -> tuple[type[Exception], ...]:
     from openbat.local.stack import LocalError
     from openbat.local.supervisor import StartError
     from openbat.reanalyze import ReanalysisError
+    from sinks.migrate import SchemaError
     from sinks.reader import ReaderError
 
     return (
         SettingsError, UnreachableError, TopicsError, ChatbotError, DeadLettersError,
         ClickHouseUnreachableError, ImportStoppedError, JarsError, KafkaSetupError, LocalError,
-        StartError, ReanalysisError, ExportError, ReaderError,
+        StartError, ReanalysisError, ExportError, ReaderError, SchemaError, UnansweredError,
     )  # fmt: skip
 
 
@@ -80,8 +82,11 @@ def _named(error: kafka.KafkaError) -> str:
 
 def _of_clickhouse(error: ClickHouseError) -> str:
     code = getattr(error, "code", None)
-    if code in _NO_TABLE:
+    if code in NO_TABLE:
         return "ClickHouse has not all tables and views yet: run `openbat migrate`"
+    why = no_answer(error)
+    if why is not None:
+        return f"ClickHouse does not answer: {why}; look at it, and at OPENBAT_CLICKHOUSE_URL"
     said = (str(error).splitlines() or [type(error).__name__])[0]
     if code == _DENIED:
         return (

@@ -1,6 +1,7 @@
 """Applies the numbered SQL files that were not applied yet, and makes the roles."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,15 @@ _NO_ACCESS_MANAGEMENT = frozenset({495, 497, 514})
 """ClickHouse's error codes: users kept read-only, not ours to manage, or kept nowhere."""
 
 
+_CREATED = re.compile(
+    r"^CREATE (?:TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS openbat\.(\w+)", re.MULTILINE
+)
+
+
+class SchemaError(Exception):
+    """Raised where tables or views are gone that a migration made; says how to get them back."""
+
+
 class Client(Protocol):
     """The part of a clickhouse-connect client that is used here."""
 
@@ -28,6 +38,11 @@ def migrate(client: Client, directory: Path = MIGRATIONS) -> list[str]:
     """Apply migrations in the order of their names; return those that were applied now.
 
     Each statement must be one that may run twice: a migration that was interrupted runs again.
+
+    Raises:
+        SchemaError: what was applied before is not all there, and nothing more was applied; or not
+            all is there at the end.
+
     """
     client.command("CREATE DATABASE IF NOT EXISTS openbat")
     client.command(
@@ -35,14 +50,40 @@ def migrate(client: Client, directory: Path = MIGRATIONS) -> list[str]:
         "ENGINE = MergeTree ORDER BY name"
     )
     applied = {row[0] for row in client.query("SELECT name FROM openbat.migrations").result_rows}
-    todo = [path for path in sorted(directory.glob("*.sql")) if path.name not in applied]
+    paths = sorted(directory.glob("*.sql"))
+    _check(client, (path for path in paths if path.name in applied))
+    todo = [path for path in paths if path.name not in applied]
     for path in todo:
         for statement in statements(path.read_text()):
             client.command(statement)
         client.command(
             "INSERT INTO openbat.migrations (name) SELECT {name:String}", {"name": path.name}
         )
+    _check(client, paths)
     return [path.name for path in todo]
+
+
+def missing(client: Client, paths: Iterable[Path]) -> list[str]:
+    """Return which tables and views of these migrations the client's user does not see."""
+    there = {
+        row[0]
+        for row in client.query(
+            "SELECT name FROM system.tables WHERE database = 'openbat'"
+        ).result_rows
+    }
+    made = [name for path in paths for name in _CREATED.findall(path.read_text())]
+    return [name for name in made if name not in there]
+
+
+def _check(client: Client, paths: Iterable[Path]) -> None:
+    gone = missing(client, paths)
+    if gone:
+        attach = "; ".join(f"ATTACH TABLE openbat.{name}" for name in gone)
+        raise SchemaError(
+            f"ClickHouse lacks {', '.join(f'openbat.{name}' for name in gone)}, which a migration "
+            f"made: what was detached comes back by `{attach}`, what was dropped from the backup "
+            "(docs/operations.md, Tables that are gone); then run `openbat migrate` again"
+        )
 
 
 def grant(client: Client) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import os
 import signal
 import socket
 import sys
@@ -128,7 +129,7 @@ class Stack:
             ) from None
         await _wait_ready(gateway_url)
         self._state = state.LocalState(
-            gateway_url, clickhouse_url, connection.bootstrap, demo.id, key, processes=[]
+            gateway_url, clickhouse_url, connection.bootstrap, demo.id, key, [], os.getpid()
         )
         self._write_state()
         _greet(gateway_url, clickhouse_url, key, settings.data_dir)
@@ -140,7 +141,12 @@ class Stack:
     def _write_state(self) -> None:
         if self._state is not None:
             self._state.processes = [
-                state.Process(process.spec.role, process.pid, metrics_url(process.spec.environment))
+                state.Process(
+                    process.spec.role,
+                    process.pid,
+                    metrics_url(process.spec.environment),
+                    process.name,
+                )
                 for process in self._supervisor.processes
             ]
             state.write(self._settings.data_dir, self._state)

@@ -13,15 +13,22 @@ from msgspec import Struct
 
 
 class Process(Struct):
-    """A process, and where it serves its metrics; of Kafka and ClickHouse's engine, nowhere."""
+    """A process, and where it serves its metrics; of Kafka and ClickHouse's engine, nowhere.
+
+    `name` is that of its log file; empty where it was written by an older release.
+    """
 
     role: str
     pid: int
     metrics_url: str | None = None
+    name: str = ""
 
 
 class LocalState(Struct):
-    """What local.json holds."""
+    """What local.json holds.
+
+    `pid` is of the supervisor, which stops all the others at SIGTERM; None as `name` is empty.
+    """
 
     gateway_url: str
     clickhouse_url: str
@@ -29,6 +36,7 @@ class LocalState(Struct):
     chatbot_id: str
     api_key: str
     processes: list[Process]
+    pid: int | None = None
 
     def __repr__(self) -> str:
         return f"LocalState({self.gateway_url})"  # without the key

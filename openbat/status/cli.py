@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
-from typing import Annotated
+import os
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from openbat import settings
 from openbat.command import AsJson, located, print_json, run
+
+if TYPE_CHECKING:
+    from openbat.status.look import Eyes
 
 NOT_WELL = 3
 """Exit status where a part is away, or a role has no member: docs/cli.md."""
@@ -25,7 +29,8 @@ def status(
 ) -> None:
     """Show at a glance what runs, what lags, the last write and dead letters.
 
-    Exit status 3 where Kafka or ClickHouse does not answer, or a role has no worker.
+    Exit status 3 where Kafka or ClickHouse does not answer, a role has no worker, or a process of
+    the local stack is not well.
     """
     if watch and as_json:
         raise typer.BadParameter("--watch goes on for ever, --json is one document: give one")
@@ -38,10 +43,9 @@ def status(
 
 async def _once(as_json: bool) -> bool:
     from openbat.status.judge import judge
-    from openbat.status.look import Eyes
     from openbat.status.shown import document, rendered
 
-    seen = await Eyes(located(settings.load())).look()
+    seen = await eyes_of(located(settings.load())).look()
     judgement = judge(seen)
     if as_json:
         print_json(document(seen, judgement))
@@ -55,12 +59,11 @@ async def _watch(every_seconds: float) -> None:
     from rich.live import Live
 
     from openbat.status.judge import judge
-    from openbat.status.look import Eyes
     from openbat.status.shown import rendered
 
     console = _console()
     found = located(settings.load())
-    eyes = Eyes(found)
+    eyes = eyes_of(found)
     with contextlib.ExitStack() as exits:
         live = None
         if console.is_terminal:
@@ -68,7 +71,7 @@ async def _watch(every_seconds: float) -> None:
         while True:
             now = located(settings.load())
             if now != found:
-                found, eyes = now, Eyes(now)
+                found, eyes = now, eyes_of(now)
             seen = await eyes.look()
             shown = rendered(seen, judge(seen))
             if live is not None:
@@ -77,6 +80,13 @@ async def _watch(every_seconds: float) -> None:
                 console.print(f"{seen.at:%Y-%m-%d %H:%M:%S} UTC")
                 console.print(shown)
             await asyncio.sleep(every_seconds)
+
+
+def eyes_of(found: settings.Settings) -> "Eyes":
+    """Return what looks there, and knows whether somebody said where."""
+    from openbat.status.look import Eyes
+
+    return Eyes(found, named=bool(os.environ.get(f"{settings.PREFIX}KAFKA_BOOTSTRAP")))
 
 
 def _console() -> Console:

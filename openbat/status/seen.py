@@ -60,11 +60,16 @@ class RoleSeen(Struct, frozen=True):
 class RowsSeen(Struct, frozen=True):
     """ClickHouse: its rows of messages, and when the newest of them was received.
 
-    A row may be counted twice while it is not merged.
+    Attributes:
+        message_rows: a message may have two while they are not merged; None without their table.
+        newest_received_at: None where there is no row.
+        missing: tables and views that `openbat migrate` makes, and that are not there.
+
     """
 
-    message_rows: int
+    message_rows: int | None
     newest_received_at: datetime | None
+    missing: list[str] = []
 
 
 class LettersSeen(Struct, frozen=True):
@@ -75,11 +80,25 @@ class LettersSeen(Struct, frozen=True):
 
 
 class ProcessSeen(Struct, frozen=True):
-    """A process of the local stack."""
+    """A process of the local stack.
+
+    Attributes:
+        role: what it does.
+        pid: its id.
+        alive: whether there is such a process.
+        name: its own, which its log file has too.
+        answers: whether it answered when it was asked for its health; None where it can't be asked,
+            as Kafka and ClickHouse, which are looked at themselves.
+        reasons: why it is not ready, in sentences.
+
+    """
 
     role: str
     pid: int
     alive: bool
+    name: str
+    answers: bool | None = None
+    reasons: list[str] = []
 
 
 class Seen(Struct, frozen=True):

@@ -11,7 +11,7 @@ from rich.text import Text
 from openbat.status.judge import Judgement, age
 from openbat.status.seen import Part, ProcessSeen, RoleSeen, Seen
 
-AWAY = "does not answer"
+AWAY = "not seen, see below"
 
 
 def document(seen: Seen, judgement: Judgement) -> dict[str, Any]:
@@ -57,13 +57,15 @@ def _lines(seen: Seen) -> Iterator[Text]:
     rows = seen.clickhouse
     if rows is None:
         yield _line("ClickHouse", "", seen, "clickhouse")
+    elif rows.message_rows is None:
+        yield _line("ClickHouse", "answers, without a table of messages")
     elif rows.newest_received_at is None:
         yield _line("ClickHouse", "no message yet")
     else:
         ago = max(0.0, (seen.at - rows.newest_received_at).total_seconds())
         yield _line(
             "ClickHouse",
-            f"{rows.message_rows:,} messages, the newest received {age(ago)} ago "
+            f"{rows.message_rows:,} rows of messages, the newest received {age(ago)} ago "
             f"({rows.newest_received_at:%Y-%m-%d %H:%M:%S} UTC)",
         )
     letters = seen.dead_letters
@@ -82,4 +84,10 @@ def _line(title: str, text: str, seen: Seen | None = None, part: Part | None = N
 
 
 def _process(process: ProcessSeen) -> str:
-    return f"{process.role} {process.pid}{'' if process.alive else ' (not alive)'}"
+    if not process.alive:
+        state = " (not alive)"
+    elif process.answers is False:
+        state = " (does not answer)"
+    else:
+        state = " (not ready)" if process.reasons else ""
+    return f"{process.name} {process.pid}{state}"

@@ -118,7 +118,8 @@ def test_dead_letters_are_counted_by_reason_and_no_failure(stack: Stack) -> None
     assert asyncio.run(reader.read()) == []
     asyncio.run(_produce(stack.connection, b"\x09 no record"))
     code, found = wait(stack, lambda _, found: found["dead_letters"]["total"] == 1, seconds=20)
-    assert (code, found["dead_letters"]) == (0, {"total": 1, "reasons": {"undecodable_record": 1}})
+    assert (code, found["problems"]) == (0, [])
+    assert found["dead_letters"] == {"total": 1, "reasons": {"undecodable_record": 1}}
     assert "`openbat dead-letters list`" in found["notes"][0]
     # One that watches reads on, the tombstone too.
     (letter,) = asyncio.run(reader.read())
@@ -150,9 +151,16 @@ def away(stack: Stack, role: str) -> Iterator[None]:
 def test_a_worker_that_is_away_is_said_with_what_waits_for_it(stack: Stack) -> None:
     with away(stack, "conversations"):
         post(stack, "away", prefer="respond-async")
-        code, found = wait(stack, lambda code, _: code == NOT_WELL, seconds=EXPELLED_SECONDS)
+        code, found = looked(stack)
         assert code == NOT_WELL
-        (problem,) = found["problems"]
+        (hung,) = found["problems"]
+        assert "conversations-0, process" in hung
+        assert "is alive and does not answer" in hung
+        code, found = wait(
+            stack, lambda _, found: not found["roles"][0]["members"], seconds=EXPELLED_SECONDS
+        )
+        problem, *others = found["problems"]
+        assert (code, others) == (NOT_WELL, [hung])
         assert problem.startswith("no conversations worker is a member of its group")
         assert "`openbat worker conversations`" in problem
         assert lags(found)[topics.CAPTURES] == 1

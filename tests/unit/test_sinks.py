@@ -26,7 +26,7 @@ from schemas.records import (
 )
 from sinks import writer
 from sinks.analysis_rows import ANALYSIS_COLUMNS, ANALYSIS_TABLE
-from sinks.migrate import MIGRATIONS, migrate, statements
+from sinks.migrate import MIGRATIONS, SchemaError, migrate, statements
 from sinks.rows import (
     CONVERSATION_COLUMNS,
     CONVERSATION_TABLE,
@@ -336,8 +336,10 @@ async def test_a_rejected_conversation_is_a_record_without_messages(client: Fake
 
 async def test_a_rejected_row_quotes_no_content_in_its_detail(client: FakeClient) -> None:
     client.poison = DatabaseError(
-        "Code: 469. Constraint `short` is violated. Expression: (content != 'no'). "
-        "Column values: content = it's secret",
+        "Received ClickHouse exception, code: 469, server response: Code: 469. DB::Exception: "
+        "Constraint `short` for table openbat.message_rows is violated at row 1. Expression: "
+        "(content != 'no'). Column values: content = 'it\\'s secret'. (VIOLATED_CONSTRAINT) "
+        "(version 26.9.2.1) (for url http://127.0.0.1:8123)",
         code=VIOLATED_CONSTRAINT,
     )
     (rejected,) = await ClickHouseWriter(client).write(
@@ -404,6 +406,7 @@ class FakeDatabase:
     def __init__(self) -> None:
         self.commands: list[str] = []
         self.applied: list[str] = []
+        self.tables: list[str] = []
 
     def command(self, cmd: str, parameters: dict[str, Any] | None = None) -> None:
         self.commands.append(cmd)
@@ -411,8 +414,10 @@ class FakeDatabase:
             self.applied.append(parameters["name"])
 
     def query(self, query: str) -> Any:
-        assert "openbat.migrations" in query
-        return SimpleNamespace(result_rows=[(name,) for name in self.applied])
+        if "openbat.migrations" in query:
+            return SimpleNamespace(result_rows=[(name,) for name in self.applied])
+        assert "system.tables" in query
+        return SimpleNamespace(result_rows=[(name,) for name in self.tables])
 
 
 def test_migrations_are_applied_once_and_in_order(tmp_path: Path) -> None:
@@ -425,3 +430,24 @@ def test_migrations_are_applied_once_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "0011_d.sql").write_text("CREATE 0011_d;\n")
     assert migrate(database, tmp_path) == ["0011_d.sql"]
     assert migrate(database, tmp_path) == []
+
+
+def test_what_is_not_there_after_all_migrations_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0001_a.sql").write_text(
+        "CREATE TABLE IF NOT EXISTS openbat.kept_rows\n(n UInt8);\n"
+        "CREATE VIEW IF NOT EXISTS openbat.kept AS SELECT 1;\n"
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS openbat.feed TO openbat.kept_rows AS SELECT 1;\n"
+    )
+    database = FakeDatabase()
+    database.tables = ["kept_rows", "another"]
+    with pytest.raises(SchemaError, match=r"^ClickHouse lacks openbat\.kept, openbat\.feed, which"):
+        migrate(database, tmp_path)
+    (tmp_path / "0002_b.sql").write_text("CREATE 0002_b;\n")
+    with pytest.raises(
+        SchemaError, match=r"`ATTACH TABLE openbat\.kept; ATTACH TABLE openbat\.feed`"
+    ):
+        migrate(database, tmp_path)
+    # Nothing is built upon what is not there.
+    assert database.applied == ["0001_a.sql"]
+    database.tables += ["kept", "feed"]
+    assert migrate(database, tmp_path) == ["0002_b.sql"]

@@ -1,10 +1,12 @@
 """What `openbat status` calls wrong, how it says it, and what it does where nothing answers."""
 
+import asyncio
 import json
 import logging
+import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,19 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from openbat import cli
+from openbat.health import ALIVE, METRICS, READY, Check, serve
 from openbat.local import state
-from openbat.status import look
-from openbat.status.cli import NOT_WELL
+from openbat.settings import Settings
+from openbat.status import look, processes
+from openbat.status.cli import NOT_WELL, eyes_of
 from openbat.status.groups import assigned
 from openbat.status.judge import LATE_SECONDS, Judgement, age, judge
+from openbat.status.processes import look_at_processes
 from openbat.status.seen import (
     GROUPS,
     READS,
@@ -60,6 +66,9 @@ WELL = Seen(
     away={},
 )
 NOBODY = {"state": "Empty", "members": 0}
+GATEWAY = ProcessSeen("gateway", 7, alive=True, name="gateway-0", answers=True)
+KAFKA = ProcessSeen("kafka", 8, alive=True, name="kafka-0")
+THREE = [ProcessSeen("conversations", 10 + n, True, f"conversations-{n}", True) for n in range(3)]
 
 
 def seen(*changed: RoleSeen, **values: Any) -> Seen:
@@ -94,6 +103,63 @@ def test_analysis_may_be_left_out_while_nothing_waits_for_it() -> None:
     assert len(judge(seen(waiting)).problems) == 1
 
 
+def test_analysis_that_nobody_does_can_be_switched_off_too() -> None:
+    (problem,) = judge(seen(role("analysis", **NOBODY))).problems
+    assert "start `openbat worker analysis`" in problem
+    assert "`openbat chatbots set NAME analysis=off`" in problem
+    (other,) = judge(seen(role("clickhouse", **NOBODY))).problems
+    assert "analysis" not in other
+
+
+def test_fewer_members_than_processes_is_a_problem_once_the_group_is_settled() -> None:
+    few = role("conversations", members=2)
+    (problem,) = judge(seen(few, processes=THREE)).problems
+    assert problem.startswith("3 conversations workers of the local stack run, and 2 of them share")
+    assert "joins within some seconds" in problem
+    assert judge(seen(replace(few, state="CompletingRebalance"), processes=THREE)).problems == []
+    # Others may run beside it.
+    assert judge(seen(replace(few, members=4), processes=THREE)).problems == []
+    # One that is not alive is said as such.
+    dead = [*THREE[:2], replace(THREE[2], alive=False, answers=None)]
+    (problem,) = judge(seen(few, processes=dead)).problems
+    assert "conversations-2, process 12, is not alive" in problem
+
+
+def test_a_process_that_does_not_answer_is_a_problem_that_names_it() -> None:
+    hung = replace(THREE[1], answers=False)
+    found = seen(role("conversations", members=3), processes=[THREE[0], hung, THREE[2], KAFKA])
+    (problem,) = judge(found).problems
+    assert "conversations-1, process 11, is alive and does not answer" in problem
+    assert "logs/conversations-1.log" in problem
+    assert "conversations-1 11 (does not answer)," in text(found)
+
+
+def test_what_keeps_several_from_their_work_is_told_once() -> None:
+    away = [replace(each, reasons=["Kafka does not answer."]) for each in THREE[:2]]
+    other = replace(GATEWAY, reasons=["The gateway is stopping."])
+    found = seen(role("conversations", members=3), processes=[*away, THREE[2], other])
+    assert judge(found).problems == [
+        "the local stack's conversations-0, conversations-1 are not ready: Kafka does not answer.",
+        "the local stack's gateway-0 is not ready: The gateway is stopping.",
+    ]
+    assert "conversations-1 11 (not ready), conversations-2 12, gateway-0 7 (not ready)" in text(
+        found
+    )
+
+
+def test_clickhouse_that_lacks_a_table_answers_and_says_which() -> None:
+    lacks = seen(clickhouse=RowsSeen(None, None, ["message_rows", "messages"]))
+    (problem,) = judge(lacks).problems
+    assert problem.startswith(
+        "ClickHouse answers, but openbat.message_rows, openbat.messages are missing: "
+        "run `openbat migrate`"
+    )
+    assert "ClickHouse    answers, without a table of messages" in text(lacks)
+    one = seen(clickhouse=RowsSeen(5, NOW, ["users_daily"]))
+    assert "openbat.users_daily is missing" in judge(one).problems[0]
+    assert "5 rows of messages" in text(one)
+
+
 def test_a_partition_that_nobody_reads_is_a_problem_once_the_group_is_settled() -> None:
     lonely = role("clickhouse", topics=topic("analyses", read=6))
     (problem,) = judge(seen(lonely)).problems
@@ -117,18 +183,17 @@ def test_what_waits_for_too_long_is_noted_with_its_alert(name: Role) -> None:
 def test_dead_letters_are_noted_and_a_dead_process_is_a_problem() -> None:
     (note,) = judge(seen(dead_letters=LettersSeen(1, {"other": 1}))).notes
     assert note.startswith("1 dead letter is kept: `openbat dead-letters list`")
-    alive = [ProcessSeen("gateway", 7, alive=True)]
-    assert judge(seen(processes=alive)) == Judgement([], [])
-    (problem,) = judge(seen(processes=[*alive, ProcessSeen("kafka", 8, alive=False)])).problems
-    assert "kafka, process 8, is not alive" in problem
+    assert judge(seen(processes=[GATEWAY, KAFKA])) == Judgement([], [])
+    (problem,) = judge(seen(processes=[GATEWAY, replace(KAFKA, alive=False)])).problems
+    assert "kafka-0, process 8, is not alive" in problem
 
 
 def test_one_thing_that_is_away_is_told_once_and_shown_in_each_part() -> None:
     why = "Kafka does not answer: check it"
     found = seen(roles=None, dead_letters=None, away={"roles": why, "dead_letters": why})
     assert judge(found).problems == [why]
-    assert text(found).count("does not answer\n") == 2
-    assert "1,234 messages" in text(found)
+    assert text(found).count("not seen, see below\n") == 2
+    assert "1,234 rows of messages" in text(found)
 
 
 def test_a_glance_shows_members_lag_age_rows_letters_and_processes() -> None:
@@ -137,7 +202,7 @@ def test_a_glance_shows_members_lag_age_rows_letters_and_processes() -> None:
             "conversations", topics=topic("captures", read=7, lag_records=1200, oldest_seconds=75)
         ),
         dead_letters=LettersSeen(3, {"rejected_row": 2, "other": 1}),
-        processes=[ProcessSeen("gateway", 7, alive=True), ProcessSeen("kafka", 8, alive=False)],
+        processes=[GATEWAY, replace(KAFKA, alive=False)],
     )
     lines = text(found).splitlines()
     assert lines[1].split() == [
@@ -151,9 +216,9 @@ def test_a_glance_shows_members_lag_age_rows_letters_and_processes() -> None:
         "75",
         "s",
     ]
-    assert "ClickHouse    1,234 messages, the newest received 3.0 s ago" in text(found)
+    assert "ClickHouse    1,234 rows of messages, the newest received 3.0 s ago" in text(found)
     assert "Dead letters  3: rejected_row 2, other 1" in lines
-    assert "Local stack   gateway 7, kafka 8 (not alive)" in lines
+    assert "Local stack   gateway-0 7, kafka-0 8 (not alive)" in lines
     assert "no message yet" in text(seen(clickhouse=RowsSeen(0, None)))
 
 
@@ -224,6 +289,29 @@ def test_what_never_answers_is_given_up_in_time(
     assert done.exit_code == NOT_WELL
     assert "! Kafka did not answer within 1 s: look at its brokers" in done.stdout
     assert "OPENBAT_CLICKHOUSE_URL" in done.stdout
+    assert "HTTPConnectionPool" not in done.stdout
+
+
+def test_where_nobody_named_brokers_a_local_stack_is_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Settings(tmp_path, kafka_bootstrap="127.0.0.1:1", clickhouse_url="http://127.0.0.1:1")
+    monkeypatch.delenv("OPENBAT_KAFKA_BOOTSTRAP", raising=False)
+    first, second = judge(asyncio.run(eyes_of(nowhere).look())).problems
+    assert first == (
+        f"no local stack runs in {tmp_path}: `openbat local` (or `make run`) starts one; else name "
+        "the brokers by OPENBAT_KAFKA_BOOTSTRAP"
+    )
+    assert second.startswith("ClickHouse can't be used at http://127.0.0.1:1")
+    # A stack that runs has said where its Kafka is, and that is away.
+    with state.locked(tmp_path):
+        state.write(tmp_path, state.LocalState("", "", "", "", "", []))
+        assert (
+            "Kafka does not answer at 127.0.0.1:1"
+            in asyncio.run(eyes_of(nowhere).look()).away["roles"]
+        )
+    monkeypatch.setenv("OPENBAT_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    assert "check OPENBAT_KAFKA_BOOTSTRAP" in asyncio.run(eyes_of(nowhere).look()).away["roles"]
 
 
 def test_watching_is_no_json_document(tmp_path: Path) -> None:
@@ -231,12 +319,85 @@ def test_watching_is_no_json_document(tmp_path: Path) -> None:
     assert done.exit_code == 2
 
 
-def test_processes_are_looked_at_where_a_local_stack_runs(tmp_path: Path) -> None:
-    assert look.look_at_processes(tmp_path) is None
+def looked(tmp_path: Path, *running: state.Process, gateway: str = "") -> list[ProcessSeen]:
+    """Return what is seen of a running stack of these processes."""
     with state.locked(tmp_path):
-        running = state.LocalState("", "", "", "", "", [state.Process("gateway", 1)])
-        state.write(tmp_path, running)
-        assert look.look_at_processes(tmp_path) == [ProcessSeen("gateway", 1, alive=True)]
-        running.processes = [state.Process("gateway", 2**22 + 1)]
-        state.write(tmp_path, running)
-        assert look.look_at_processes(tmp_path) == [ProcessSeen("gateway", 2**22 + 1, alive=False)]
+        state.write(tmp_path, state.LocalState(gateway, "", "", "", "", list(running)))
+        found = asyncio.run(look_at_processes(tmp_path))
+    assert found is not None
+    return found
+
+
+def test_processes_are_looked_at_where_a_local_stack_runs(tmp_path: Path) -> None:
+    assert asyncio.run(look_at_processes(tmp_path)) is None
+    assert looked(tmp_path, state.Process("kafka", 1, None, "kafka-0")) == [
+        ProcessSeen("kafka", 1, alive=True, name="kafka-0")
+    ]
+    gone = 2**22 + 1
+    assert looked(tmp_path, state.Process("kafka", gone)) == [
+        ProcessSeen("kafka", gone, alive=False, name="kafka")
+    ]
+
+
+@pytest.fixture
+def served() -> Iterator[Any]:
+    """Return a function that serves health checks, and returns where."""
+    servers = []
+
+    def start(checks: Mapping[str, Check]) -> str:
+        servers.append(serve(CollectorRegistry(), "127.0.0.1", 0, checks))
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_each_process_is_asked_for_its_health_and_one_that_hangs_delays_no_other(
+    tmp_path: Path, deaf: str, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "READY_SECONDS", 1.0)
+
+    def slow() -> list[str]:
+        time.sleep(1.5)
+        return []
+
+    urls = {
+        "well": served({ALIVE: list, READY: list}),
+        "unready": served({ALIVE: list, READY: lambda: ["Kafka does not answer."]}),
+        "stuck": served({ALIVE: lambda: ["Stuck."], READY: lambda: ["Stuck."]}),
+        "late": served({ALIVE: list, READY: slow}),
+        "hangs": f"http://{deaf}",
+        "hangs-too": f"http://{deaf}",
+        "starts": "http://127.0.0.1:1",
+    }
+    me = os.getpid()
+    began = time.monotonic()
+    found = looked(
+        tmp_path, *(state.Process("analysis", me, url + METRICS, of) for of, url in urls.items())
+    )
+    assert time.monotonic() - began < 3
+    assert {each.name: (each.answers, each.reasons) for each in found} == {
+        "well": (True, []),
+        "unready": (True, ["Kafka does not answer."]),
+        "stuck": (True, ["Stuck."]),
+        "late": (True, ["It did not say within 1 s whether it is ready."]),
+        "hangs": (False, []),
+        "hangs-too": (False, []),
+        "starts": (False, []),
+    }
+
+
+def test_a_gateway_whose_metrics_port_serves_no_health_is_asked_where_it_takes_captures(
+    tmp_path: Path, deaf: str, served: Any
+) -> None:
+    own = state.Process("gateway", os.getpid(), served({}) + METRICS, "gateway-0")
+    ready = served({READY: list})
+    unready = served({READY: lambda: ["The gateway is stopping."]})
+    for gateway, reasons in ((ready, []), (unready, ["The gateway is stopping."])):
+        (found,) = looked(tmp_path, own, gateway=gateway)
+        assert (found.answers, found.reasons) == (True, reasons)
+    hung = state.Process("gateway", os.getpid(), f"http://{deaf}{METRICS}", "gateway-0")
+    (found,) = looked(tmp_path, hung, gateway=ready)
+    assert found.answers is False
