@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+from clickhouse_connect import common
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from openbat.clickhouse import ClickHouseUnreachableError, clickhouse_client
@@ -38,6 +39,8 @@ async def connect_writer(settings: Settings, inserts: InsertMetrics) -> Connecte
 
 
 def _connect(settings: Settings, inserts: InsertMetrics) -> Connected:
+    # An error's end says what failed; cut off, a long message's content alone would be left of it.
+    common.set_setting("max_error_size", 0)
     client = clickhouse_client(
         settings.clickhouse_url,
         settings.clickhouse_ca_file,

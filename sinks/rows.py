@@ -27,6 +27,7 @@ from schemas.records import (
     messages_codec,
 )
 from schemas.times import FIRST_INSTANT, LAST_INSTANT, microseconds
+from sinks.faults import fault_of
 
 MESSAGE_TABLE = "openbat.message_rows"
 CONVERSATION_TABLE = "openbat.conversation_rows"
@@ -84,7 +85,7 @@ class Rows(Generic[P]):
         first, part = self._origins[found]
         number = index - self._starts[found]
         source = replace(first, index=first.index + number)
-        letter = DeadLetter("rejected_row", detail_of(error), source)
+        letter = DeadLetter("rejected_row", fault_of(error), source)
         return Rejected(letter, self._record_of(part, number))
 
 
