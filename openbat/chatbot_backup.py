@@ -6,12 +6,26 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.registry import Registry
-from openbat.chatbots import MAX_CHATBOTS, ChatbotError, check_name, entry_of
+from openbat.chatbots import (
+    MAX_CHATBOTS,
+    ChatbotError,
+    check_name,
+    entry_of,
+    without_first_capture,
+)
 from openbat.connection import Connection
 from openbat.kafka import Entries, edit_registry
-from schemas.chatbots import GENERATION_KEY, Chatbot, Generation, generation_codec
+from schemas.chatbots import (
+    DEMO,
+    GENERATION_KEY,
+    Chatbot,
+    ChatbotSettings,
+    Generation,
+    generation_codec,
+)
 from schemas.positions import MAX_GENERATION
 
 FORMAT = 1
@@ -104,23 +118,26 @@ def changes(
     """Return which chatbots are to be written into a registry, and what became of all.
 
     One that is there already otherwise is the newer one, as far as anybody knows: it is kept,
-    unless `overwrite`. What another chatbot has, its name or its key, is never taken away.
+    unless `overwrite`. What another chatbot has, its name or its key, is never taken away, but for
+    the name of a `demo` that is as a local stack made it: see `displaced`. That a chatbot has had
+    its first capture is never undone.
     """
-    names = {known.name: known.id for known in registry.chatbots()}
+    names = {known.name: known for known in registry.chatbots()}
     wanted = []
     done = Restored()
     for chatbot in chatbots:
         there = registry.chatbot(uuid.UUID(chatbot.id).bytes)
         other = registry.chatbot_of(chatbot.key_sha256)
-        if there == chatbot:
+        named = names.get(chatbot.name, chatbot)
+        if there and without_first_capture(there) == without_first_capture(chatbot):
             done.unchanged += 1
         elif uuid.UUID(chatbot.id).bytes in registry.unreadable and not overwrite:
             # It may have another key by now, because this one was lost.
             done.refused.append(
                 f"{chatbot.name}: it can't be read, and is kept; --overwrite puts this one back"
             )
-        elif names.get(chatbot.name, chatbot.id) != chatbot.id:
-            done.refused.append(f"{chatbot.name}: another chatbot has this name; rename that one")
+        elif named.id != chatbot.id and not (overwrite and _is_unused_demo(named)):
+            done.refused.append(f"{chatbot.name}: another chatbot has this name{_advice(named)}")
         elif other is not None and other.id != chatbot.id:
             done.refused.append(f"{chatbot.name}: {other.name} has its key; rotate that one's")
         elif there is not None and not overwrite:
@@ -128,12 +145,41 @@ def changes(
                 f"{chatbot.name}: it was changed since, and is kept; --overwrite puts it back"
             )
         else:
-            wanted.append(chatbot)
-            names[chatbot.name] = chatbot.id
+            first = there and there.first_capture_at
+            wanted.append(replace(chatbot, first_capture_at=first or chatbot.first_capture_at))
+            names[chatbot.name] = chatbot
             done.written += 1
     if len(registry.chatbots()) + done.written > MAX_CHATBOTS:
         raise ChatbotError(f"there would be over {MAX_CHATBOTS} chatbots")
     return wanted, done
+
+
+def _is_unused_demo(chatbot: Chatbot) -> bool:
+    """Tell whether nothing is lost with a chatbot: a local stack made it, and that is all."""
+    return (
+        chatbot.name == DEMO
+        and chatbot.shown_state == "pending"
+        and not chatbot.schema
+        and chatbot.settings == ChatbotSettings()
+    )
+
+
+def _advice(named: Chatbot) -> str:
+    if _is_unused_demo(named):
+        return ", and has had no capture; --overwrite replaces it"
+    if named.name == DEMO:
+        return " and keeps it; give this one another name in the file"
+    return "; rename that one (docs/admin.md), or this one in the file"
+
+
+def displaced(registry: Registry, wanted: Iterable[Chatbot]) -> list[bytes]:
+    """Return the keys of entries that are to go, because wanted chatbots take their names."""
+    names = {chatbot.name: chatbot.id for chatbot in wanted}
+    return [
+        uuid.UUID(known.id).bytes
+        for known in registry.chatbots()
+        if names.get(known.name, known.id) != known.id
+    ]
 
 
 def generation_after(registry: Registry, backup: Backup) -> int:
@@ -175,7 +221,8 @@ async def restore(connection: Connection, backup: Backup, overwrite: bool) -> Re
         def edit(registry: Registry, chunk: list[Chatbot] = chunk) -> Entries:
             nonlocal done
             wanted, done = changes(registry, chunk, overwrite)
-            entries: Entries = [entry_of(chatbot) for chatbot in wanted]
+            entries: Entries = [(key, None) for key in displaced(registry, wanted)]
+            entries += [entry_of(chatbot) for chatbot in wanted]
             generation = generation_after(registry, backup)
             if entries and generation != registry.generation:
                 encoded = generation_codec.encode(Generation(generation))

@@ -4,16 +4,26 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from gateway.registry import Registry
 from openbat import settings
-from openbat.chatbots import ChatbotError
-from openbat.command import AsJson, connection, end_with, json_of, print_json, run_on_topics
+from openbat.command import (
+    AsJson,
+    YesOption,
+    ask,
+    connection,
+    end_with,
+    json_of,
+    print_json,
+    run_on_topics,
+)
 from schemas.chatbots import Chatbot
+
+if TYPE_CHECKING:
+    from gateway.registry import Registry
 
 CHANGE, BACK_UP = "Make and change", "Back up"
 
@@ -24,6 +34,8 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="The chatbot's name or id.")]
+
+_TIME = "%Y-%m-%d %H:%M"
 
 
 @app.command("list")
@@ -37,8 +49,10 @@ def list_(as_json: AsJson = False) -> None:
         return
     width = max((len(bot.name) for bot in found), default=0)
     for bot in found:
-        created = f"{bot.created_at:%Y-%m-%d %H:%M}"
-        typer.echo(f"{bot.name:<{width}}  {bot.id}  {bot.key_prefix}...  {bot.state:<8}  {created}")
+        typer.echo(
+            f"{bot.name:<{width}}  {bot.id}  {bot.key_prefix}...  {bot.shown_state:<8}  "
+            f"{bot.created_at:{_TIME}}"
+        )
 
 
 @app.command()
@@ -62,8 +76,8 @@ def _rows(bot: Chatbot) -> dict[str, str]:
         "name": bot.name,
         "id": bot.id,
         "key": f"{bot.key_prefix}...",
-        "state": bot.state,
-        "created": bot.created_at.isoformat(),
+        "state": bot.shown_state,
+        "created": f"{bot.created_at:{_TIME}}",
         "schema": " ".join(f"{field}={kind}" for field, kind in bot.schema.items()) or "(empty)",
         "rate-limit": bot.settings.rate_limit or "(the gateway's default)",
         **analysis_rows(bot.settings),
@@ -85,22 +99,40 @@ def create(name: Annotated[str, typer.Argument(help="What it is called.")]) -> N
 
 @app.command("rotate-key", rich_help_panel=CHANGE)
 def rotate_key(name: Name) -> None:
-    """Give a chatbot a new key; print it, once. The old one stops at once."""
+    """Give a chatbot a new key; print it, once.
+
+    The old key is answered with 401 at every gateway within a second; there is no time in which
+    both work. So first have clients re-read their key, then rotate: docs/clients.md has the order.
+    """
     from openbat.chatbots import new_key, with_key
     from openbat.local.demo import keep_demo_key
 
     loaded = settings.load()
     key = new_key()
     bot = _update(name, lambda bot: with_key(bot, key))
-    keep_demo_key(loaded.data_dir, bot, key)
+    keep_demo_key(loaded.data_dir, bot, key, found_there=True)
     typer.echo(key)
+    typer.echo(
+        "The old key stops at every gateway within a second: a client that is answered with 401 "
+        "is to send the same again with this one.",
+        err=True,
+    )
 
 
 @app.command(rich_help_panel=CHANGE)
-def archive(name: Name) -> None:
-    """Let a chatbot take no more captures. Its data stays."""
-    from openbat.chatbots import archived
+def archive(name: Name, yes: YesOption = False) -> None:
+    """Let a chatbot take no more captures; asks before it. Its data stays.
 
+    Nothing but restoring a copy of it undoes this.
+    """
+    from openbat.chatbots import archived, find
+
+    if not yes:
+        bot = find(_registry(), name)
+        ask(
+            f"{bot.name} will take no more captures, and nothing but restoring a copy of it "
+            "(`openbat chatbots export`) undoes that. Archive it?"
+        )
     bot = _update(name, archived)
     typer.echo(f"{bot.name} is archived")
 
@@ -144,6 +176,7 @@ def export(
 ) -> None:
     """Write all chatbots, with their hashed keys, as one JSON document."""
     from openbat.chatbot_backup import backup_of
+    from openbat.chatbots import ChatbotError
     from openbat.local.state import write_private
 
     content = json_of(backup_of(_registry(), datetime.now(UTC)))
@@ -161,13 +194,18 @@ def restore(
     file: Annotated[str, typer.Argument(help="What `export` wrote; - for standard input.")],
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Put back those too that were changed since: keys, too."),
+        typer.Option(
+            "--overwrite",
+            help="Put back those too that were changed since, keys too; and replace a `demo` that "
+            "a local stack made and nobody used.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the chatbots that are missing; before gateways run, where the registry is new."""
     from openbat.chatbot_backup import parse
     from openbat.chatbot_backup import restore as restore_backup
+    from openbat.chatbots import ChatbotError
 
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -182,7 +220,7 @@ def restore(
     end_with(done, as_json, failed=bool(done.refused))
 
 
-def _registry() -> Registry:
+def _registry() -> "Registry":
     from openbat.kafka import read_registry
 
     kafka = connection()
@@ -197,6 +235,8 @@ def _update(name: str, change: Callable[[Chatbot], Chatbot]) -> Chatbot:
 
 
 def _pairs(arguments: list[str]) -> dict[str, str]:
+    from openbat.chatbots import ChatbotError
+
     pairs = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")

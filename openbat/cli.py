@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from openbat import chatbots_cli, export_cli, logs, settings
+from openbat import __version__, chatbots_cli, export_cli, settings
 from openbat.command import AsJson, end_with, located, print_json, run, run_on_topics
-from openbat.connection import connection_of
 from openbat.dead_letters import cli as dead_letters
 from openbat.settings import Settings
 from openbat.status import cli as status
@@ -72,7 +71,27 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"openbat-capture {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version, and end.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take what can stand before a command."""
+
+
 def _start(role: str) -> Settings:
+    from openbat import logs
+
     loaded = settings.load()
     logs.configure(loaded.log_level, role=role)
     return loaded
@@ -138,6 +157,7 @@ def local_clickhouse(fd: Fd = None) -> None:
 def migrate(as_json: AsJson = False) -> None:
     """Make the Kafka topics and the ClickHouse schema, as far as they are missing."""
     from openbat.clickhouse import clickhouse_client
+    from openbat.connection import connection_of
     from openbat.kafka import migrate_topics
     from sinks.migrate import BACKFILL_SECONDS, grant
     from sinks.migrate import migrate as migrate_clickhouse
@@ -196,6 +216,12 @@ def import_(
         _fail("no local stack runs: start one with `openbat local`, or give --url and --api-key")
         return
     totals = run(import_file(file, Target(url, api_key), turn_by_turn))
+    if totals.provisional:
+        typer.echo(
+            "Messages that `provisional` counts were durable, but not counted in time: how many of "
+            "them were new is not known.",
+            err=True,
+        )
     end_with(totals, as_json, failed=bool(totals.failed))
 
 
@@ -210,6 +236,7 @@ def reanalyze(
     as_json: AsJson = False,
 ) -> None:
     """Have messages analysed again; results of a newer version replace the old in the views."""
+    from openbat.connection import connection_of
     from openbat.reanalyze import Wanted, parse_since
     from openbat.reanalyze import reanalyze as send_again
 

@@ -3,22 +3,31 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
 from msgspec.structs import replace
+from rich.console import Console
+from rich.prompt import Confirm
 
 from openbat import settings
-from openbat.connection import Connection, connection_of
 from openbat.local import state
 from openbat.settings import Settings
+
+if TYPE_CHECKING:
+    from openbat.connection import Connection
 
 T = TypeVar("T")
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, as docs/cli.md has it.")
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask before doing it.")]
+
+
+class UnansweredError(Exception):
+    """Raised when a question finds nobody who could answer it; says what to do."""
 
 
 def located(loaded: Settings) -> Settings:
@@ -35,8 +44,10 @@ def located(loaded: Settings) -> Settings:
     )
 
 
-def connection() -> Connection:
+def connection() -> "Connection":
     """Return how to reach Kafka."""
+    from openbat.connection import connection_of
+
     return connection_of(located(settings.load()))
 
 
@@ -46,7 +57,7 @@ def run(task: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(task)
 
 
-def run_on_topics(connection: Connection, task: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_on_topics(connection: "Connection", task: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a task that needs the topics.
 
     Raises:
@@ -60,6 +71,23 @@ def run_on_topics(connection: Connection, task: Callable[[], Coroutine[Any, Any,
         return await task()
 
     return run(checked())
+
+
+def ask(question: str) -> None:
+    """Return where a person agrees; end with 1 where not.
+
+    Raises:
+        UnansweredError: nobody is there.
+
+    """
+    try:
+        agreed = Confirm.ask(
+            question, console=Console(stderr=True, highlight=False, soft_wrap=True), default=False
+        )
+    except EOFError:
+        raise UnansweredError("nobody is there to be asked: --yes does without") from None
+    if not agreed:
+        raise typer.Exit(1)
 
 
 def print_json(document: Any) -> None:

@@ -33,6 +33,8 @@ GIVE_UP_SECONDS = 300
 CONNECT_SECONDS = 5
 MAX_LINE_BYTES = 32 * sizes.MIB
 TIMEOUT_SECONDS = WAIT_SECONDS + 30
+PENDING = "Deduplication pending"
+"""How the warning of an answer begins whose count is provisional: see docs/clients.md."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -51,18 +53,37 @@ class Target(NamedTuple):
 
 
 class Totals(Struct):
-    """What was posted. `failed` counts lines that were not wholly taken."""
+    """What was posted.
+
+    Attributes:
+        captures: that were taken.
+        stored: messages that were new.
+        duplicates: messages that were not.
+        provisional: messages that are durable, of which nobody told in time whether they were new.
+        failed: lines that were not wholly taken.
+
+    """
 
     captures: int = 0
     stored: int = 0
     duplicates: int = 0
+    provisional: int = 0
     failed: int = 0
 
     def __str__(self) -> str:
         return (
             f"captures={self.captures} stored={self.stored} "
-            f"duplicates={self.duplicates} failed={self.failed}"
+            f"duplicates={self.duplicates} provisional={self.provisional} failed={self.failed}"
         )
+
+    def add(self, messages: int, answer: CaptureAnswer) -> None:
+        """Count a capture of so many messages by its answer."""
+        self.captures += 1
+        if any(warning.startswith(PENDING) for warning in answer.warnings):
+            self.provisional += messages
+        else:
+            self.stored += answer.messages_stored
+            self.duplicates += messages - answer.messages_stored
 
 
 class _RefusedError(Exception):
@@ -140,6 +161,8 @@ class _Importer:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(CONCURRENCY):
                         group.create_task(self._take(numbered, task))
+                # The command prints the totals; only where it can't, this line stays.
+                self._progress.live.transient = True
             except* ImportStoppedError as stopped:
                 raise stopped.exceptions[0] from None
             except* (_BusyError, aiohttp.ClientError, TimeoutError) as failed:
@@ -172,9 +195,7 @@ class _Importer:
             # Where messages have no id, a repeat of this import must not store them twice.
             key = f"{index}-{hashlib.sha256(body).hexdigest()}"
             answer = await self._post(body, key)
-            self.totals.captures += 1
-            self.totals.stored += answer.messages_stored
-            self.totals.duplicates += len(capture["messages"]) - answer.messages_stored
+            self.totals.add(len(capture["messages"]), answer)
 
     async def _post(self, body: bytes, key: str) -> CaptureAnswer:
         async for attempt in AsyncRetrying(

@@ -17,13 +17,13 @@ from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
-from openbat import notify, tracing
+from openbat import __version__, notify, tracing
 from openbat.connection import Connection, UnreachableError, connection_of
-from openbat.health import serve
+from openbat.health import address_of, serve
 from openbat.kafka import TopicsError, captures_partitions, start_producer
 from openbat.metrics import InsertMetrics, Metrics
 from openbat.patience import until_it_answers
-from openbat.settings import Settings
+from openbat.settings import Settings, SettingsError
 from openbat.tracing import Tracing
 from openbat.worker_health import WorkerHealth
 from openbat.worker_metrics import WorkerCollector
@@ -79,7 +79,7 @@ def slot(data_dir: Path, role: str) -> Iterator[tuple[Path, str]]:
     neither copies on one machine nor machines share one.
 
     Raises:
-        RuntimeError: every slot is taken.
+        SettingsError: every slot is taken.
 
     """
     for number in range(MAX_SLOTS):
@@ -98,7 +98,10 @@ def slot(data_dir: Path, role: str) -> Iterator[tuple[Path, str]]:
                 lock.flush()
             yield directory, identity
             return
-    raise RuntimeError(f"all {MAX_SLOTS} slots under {data_dir / 'workers'} are taken")
+    raise SettingsError(
+        f"OPENBAT_DATA_DIR: {MAX_SLOTS} processes use {data_dir / 'workers'} already, and there is "
+        "room for no more: stop some of them, or name another directory for this one"
+    )
 
 
 def credentials(connection: Connection) -> CredentialsT | None:
@@ -136,8 +139,11 @@ async def run_worker(
             to now: under the same name it would read the topics of the release before alone, until
             something else made the group rebalance.
 
+    Raises:
+        SettingsError: it can't start so.
+
     """
-    _on_stop_signal(os._exit, 0)  # until there is something to drain
+    _on_stop_signal(_end_now)  # until there is something to drain
     metrics = Metrics()
     loop = asyncio.get_running_loop()
     state = WorkerCollector(loop)
@@ -147,24 +153,27 @@ async def run_worker(
         serve(metrics.registry, settings.metrics_host, settings.metrics_port, health.paths())
     traced = tracing.start(role)
     connection = connection_of(settings)
-    partitions = await until_it_answers(
-        "Kafka",
-        (KafkaError, TopicsError, UnreachableError),
-        lambda: captures_partitions(connection),
-    )
     with slot(settings.data_dir, role) as (directory, identity):
+        partitions = await until_it_answers(
+            "Kafka",
+            (KafkaError, TopicsError, UnreachableError),
+            lambda: captures_partitions(connection),
+        )
         producer = await until_it_answers(
             "Kafka", (KafkaError,), lambda: start_producer(connection, sizes.CHANGELOG_BATCH)
         )
-        app = make_app(
-            group,
-            connection.bootstrap,
-            partitions,
-            directory,
-            identity + subscription,
-            settings.standby_replicas,
-            credentials(connection),
-        )
+        try:
+            app = make_app(
+                group,
+                connection.bootstrap,
+                partitions,
+                directory,
+                identity + subscription,
+                settings.standby_replicas,
+                credentials(connection),
+            )
+        except RuntimeError as error:  # how Faust was installed: its text is a sentence already
+            raise SettingsError(str(error)) from error
         dead_letters = DeadLetters(producer, metrics.dead_letter)
         await build(
             Parts(
@@ -184,6 +193,7 @@ async def run_worker(
         stop = asyncio.Event()
 
         def on_stop() -> None:
+            log.info("stopping")
             health.stopping = True
             stop.set()
 
@@ -191,7 +201,8 @@ async def run_worker(
 
         def on_ready() -> None:
             notify.ready()
-            log.info("ready")
+            metrics_at = address_of(settings.metrics_host, settings.metrics_port)
+            log.info("ready", version=__version__, metrics=metrics_at)
 
         await run(app, stop, on_ready)
         # All of it was acknowledged: there is nothing left to wait for where Kafka is away.
@@ -199,11 +210,17 @@ async def run_worker(
             await asyncio.wait_for(producer.stop(), STOP_SECONDS)
         if traced is not None:
             traced.close()
+        log.info("stopped")
 
 
-def _on_stop_signal(callback: Callable[..., object], *arguments: object) -> None:
+def _end_now() -> None:
+    log.info("stopped")
+    os._exit(0)
+
+
+def _on_stop_signal(callback: Callable[[], object]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, callback, *arguments)
+        asyncio.get_running_loop().add_signal_handler(number, callback)
 
 
 def _stream_tracer(traced: Tracing | None) -> "StreamTracer | None":

@@ -47,6 +47,12 @@ def faulty_gateway(*answers: Answer) -> Iterator[FaultyGateway]:
     """Serve on a free port of 127.0.0.1 until the end of the block."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # /healthz: it fails captures alone
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}

@@ -3,15 +3,13 @@
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.prompt import Confirm
 
-from openbat.command import AsJson, connection, end_with, print_json, run
-from openbat.connection import Connection
+from openbat.command import AsJson, YesOption, ask, connection, end_with, print_json, run
 from openbat.dead_letters.listed import (
     DeadLettersError,
     Filters,
@@ -21,6 +19,9 @@ from openbat.dead_letters.listed import (
     named,
 )
 from schemas.dead_letters import REASONS, Reason
+
+if TYPE_CHECKING:
+    from openbat.connection import Connection
 
 app = typer.Typer(
     no_args_is_help=True, help="What could not be processed: look at it, replay it, drop it."
@@ -44,7 +45,8 @@ Ids = Annotated[
     list[str] | None, typer.Argument(help="Which ones, as `list` names them; or give filters.")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every letter.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask before doing it.")]
+
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 
 @app.command("list")
@@ -73,7 +75,7 @@ def list_(
     for listed in shown:
         letter = listed.letter
         typer.echo(
-            f"{listed.id:<{ids}}  {letter.reason:<{reasons}}  {listed.at:%Y-%m-%d %H:%M:%S}  "
+            f"{listed.id:<{ids}}  {letter.reason:<{reasons}}  {listed.at:{_TIME}}  "
             f"{listed.size_bytes:>8} B  {letter.detail}"
         )
     typer.echo(_summary(found))
@@ -111,7 +113,7 @@ def show(
         found_value = {"hex": value.hex()} if decoded is None else {"json": decoded}
         print_json({**_document(listed), "value": found_value})
         return
-    for title, text in _document(listed).items():
+    for title, text in {**_document(listed), "at": f"{listed.at:{_TIME}}"}.items():
         typer.echo(f"{title:<11} {text}")
     typer.echo()
     typer.echo(shown(value))
@@ -129,12 +131,15 @@ def replay(
     yes: YesOption = False,
     as_json: AsJson = False,
 ) -> None:
-    """Process letters again, each exactly once. What fails again becomes a letter again."""
+    """Process letters again, each exactly once. What fails again becomes a letter again.
+
+    Asks before it, unless ids are given.
+    """
     from openbat.dead_letters.kafka import replay as replay_letters
 
     filters = _filters(reason, topic, partition, since, until)
     kafka = connection()
-    letters = _chosen(kafka, ids, filters, everything, yes, "Replay")
+    letters = _chosen(kafka, ids, filters, everything, yes or bool(ids), "Replay")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("replaying", total=len(letters))
@@ -160,7 +165,7 @@ def drop(
     yes: YesOption = False,
     as_json: AsJson = False,
 ) -> None:
-    """Drop letters for good."""
+    """Drop letters for good; asks before it."""
     from openbat.dead_letters.kafka import drop as drop_letters
 
     filters = _filters(reason, topic, partition, since, until)
@@ -194,32 +199,23 @@ def _filters(
 
 
 def _chosen(
-    kafka: Connection,
+    kafka: "Connection",
     ids: Sequence[str] | None,
     filters: Filters,
     everything: bool,
     yes: bool,
     verb: str,
 ) -> list[Listed]:
-    """Return the letters that are meant; where they were not named, ask first."""
+    """Return the letters that are meant; ask first, unless `yes`."""
     from openbat.dead_letters.reading import read
 
     if bool(ids) + (filters != Filters()) + everything != 1:
         raise DeadLettersError("give ids, or filters, or --all, and one of them alone")
     found = run(read(kafka))
-    if ids:
-        return named(found, ids)
-    letters = [listed for listed in found if filters.match(listed)]
-    if letters and not yes and not _agreed(f"{_summary(letters)}. {verb} them?"):
-        raise typer.Exit(1)
+    letters = named(found, ids) if ids else [listed for listed in found if filters.match(listed)]
+    if letters and not yes:
+        ask(f"{_summary(letters)}. {verb} them?")
     return letters
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return Confirm.ask(question, console=Console(stderr=True, soft_wrap=True), default=False)
-    except EOFError:
-        raise DeadLettersError("nobody is there to be asked: --yes does without") from None
 
 
 def _summary(letters: Sequence[Listed]) -> str:

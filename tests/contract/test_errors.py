@@ -238,7 +238,7 @@ def test_an_archived_chatbot_is_403(stack: Stack) -> None:
         capture = body()
         answer = made.post(capture)
         assert_ok(answer, stored=1)
-        made.openbat("archive")
+        made.openbat("archive", "--yes")
         wait_until(lambda: made.post(body()).status_code != 200, 1, "archived")
         assert_error(made.post(capture), 403, code="chatbot_archived")
         assert_unauthorized(made.post(capture, Authorization=f"Bearer {UNKNOWN_KEY}"))

@@ -98,7 +98,7 @@ async def test_an_archived_chatbot_refuses_everywhere(stack: Stack) -> None:
     made.close()
     async with many_connections(stack) as client:
         await within_a_second(client, made.key, 200)
-        await asyncio.to_thread(made.openbat, "archive")
+        await asyncio.to_thread(made.openbat, "archive", "--yes")
         for refused in await within_a_second(client, made.key, 403):
             assert_error(refused, 403, code="chatbot_archived")
 

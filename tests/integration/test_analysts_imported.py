@@ -49,7 +49,7 @@ def test_the_twenty_queries_tell_what_was_imported(stack: Stack, tmp_path: Path)
     sent_messages = write_lines(tmp_path / "sent.jsonl", sent)
     roles = Counter(message["role"] for each in sent for message in each["messages"])
     done = stack.openbat("import", str(tmp_path / "sent.jsonl"))
-    assert f"stored={sent_messages} duplicates=0 failed=0" in done.stdout
+    assert f"stored={sent_messages} duplicates=0 provisional=0 failed=0" in done.stdout
     for sql, expected in (
         ("SELECT count() AS n FROM openbat.messages", sent_messages),
         ("SELECT count() AS n FROM openbat.message_sentiments", roles["user"]),

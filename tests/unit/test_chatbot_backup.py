@@ -18,7 +18,14 @@ from openbat.chatbot_backup import Backup, backup_of, changes, generation_after,
 from openbat.chatbots import ChatbotError, archived, with_key
 from openbat.command import json_of
 from openbat.connection import Connection
-from schemas.chatbots import GENERATION_KEY, Chatbot, Generation, generation_codec
+from schemas.chatbots import (
+    DEMO,
+    GENERATION_KEY,
+    Chatbot,
+    ChatbotSettings,
+    Generation,
+    generation_codec,
+)
 from schemas.codec import UndecodableError
 from schemas.positions import MAX_GENERATION
 from tests.unit.test_gateway import chatbot, entry
@@ -89,6 +96,24 @@ def test_what_was_changed_since_is_overwritten_only_if_told() -> None:
     assert (wanted, done.written, done.refused) == ([before], 1, [])
 
 
+def test_a_first_capture_is_kept_and_is_no_change() -> None:
+    new, captured = chatbot(), replace(chatbot(), first_capture_at=NOW)
+    backup = parse(json_of(backup_of(registry_of(captured), NOW)))
+    assert backup.chatbots == [captured]
+    assert changes(registry_of(), backup.chatbots, overwrite=False)[0] == [captured]
+    for there, file in ((captured, new), (new, captured)):
+        wanted, done = changes(registry_of(there), [file], overwrite=True)
+        assert (wanted, done.unchanged, done.refused) == ([], 1, [])
+    wanted, _ = changes(registry_of(archived(captured)), [new], overwrite=True)
+    assert wanted == [captured]
+
+
+def test_a_file_of_a_release_before_names_no_first_capture() -> None:
+    content = msgspec.json.decode(json_of(Backup(1, NOW, 0, [chatbot()])))
+    del content["chatbots"][0]["first_capture_at"]
+    assert parse(msgspec.json.encode(content)).chatbots == [chatbot()]
+
+
 def test_what_a_newer_release_wrote_is_neither_left_out_nor_undone() -> None:
     registry = registry_of(chatbot())
     with pytest.raises(UndecodableError):
@@ -110,6 +135,48 @@ def test_what_another_chatbot_has_is_never_taken_away(overwrite: bool) -> None:
     assert "has its key" in done.refused[1]
 
 
+def demos() -> tuple[Chatbot, Chatbot]:
+    """Return the `demo` of a file, and the one that a new local stack has made."""
+    return replace(chatbot(1), name=DEMO), replace(chatbot(2, OTHER_KEY), name=DEMO)
+
+
+def test_a_demo_that_nobody_used_is_replaced_if_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs, made = demos()
+    commands = Commands(monkeypatch, registry_of(theirs, chatbot(3, "secret of a third")))
+    file = tmp_path / "chatbots.json"
+    commands.run("export", str(file))
+    wanted = commands.registry.chatbots()
+    commands.registry = registry_of(made)
+    done = commands.run("restore", str(file))
+    assert (done.exit_code, done.stdout) == (1, "written=1 unchanged=0 refused=1\n")
+    assert "--overwrite replaces it" in done.stderr
+    commands.registry = registry_of(made)
+    done = commands.run("restore", str(file), "--overwrite")
+    assert (done.exit_code, done.stdout) == (0, "written=2 unchanged=0 refused=0\n")
+    assert commands.registry.chatbots() == wanted
+    assert commands.registry.chatbot_of(made.key_sha256) is None
+    generation, removed, *_ = commands.edits[-1]
+    assert (generation[0], removed) == (GENERATION_KEY, (UUID(made.id).bytes, None))
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        {"first_capture_at": NOW},
+        {"state": "archived"},
+        {"schema": {"plan": "string"}},
+        {"settings": ChatbotSettings(rate_limit="off")},
+    ],
+)
+def test_a_demo_that_was_used_keeps_its_name(used: dict[str, Any]) -> None:
+    theirs, made = demos()
+    wanted, done = changes(registry_of(replace(made, **used)), [theirs], overwrite=True)
+    assert wanted == []
+    assert "give this one another name in the file" in done.refused[0]
+
+
 def test_captures_of_a_new_registry_come_after_all_that_were() -> None:
     backup = Backup(1, NOW, 4, list(two()))
     assert generation_after(registry_of(generation=1), backup) == 5
@@ -125,9 +192,11 @@ class Commands:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
         self.registry = registry
+        self.edits: list[Any] = []
 
         async def edit(_: Connection, change: Any) -> None:
-            for key, value in change(self.registry):
+            self.edits.append(change(self.registry))
+            for key, value in self.edits[-1]:
                 self.registry.apply(key, value)
 
         async def read(_: Connection) -> Registry:

@@ -1,5 +1,6 @@
 """The command line: its help teaches, it completes, and an error is one sentence."""
 
+import contextlib
 import os
 import pty
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import faust.streams
 import pytest
 from aiokafka.errors import (
     CorruptRecordException,
@@ -23,12 +25,16 @@ from typer.core import TyperGroup
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from openbat import cli, logs
+from openbat import __version__, cli, logs, worker_role
 from openbat.chatbots import ChatbotError
+from openbat.command import UnansweredError
+from openbat.connection import Connection
 from openbat.errors import sentence_of
 from openbat.settings import PREFIX, Settings
 from openbat.status.cli import NOT_WELL
+from openbat.worker_role import MAX_SLOTS, slot
 from tests.stack import OPENBAT, ROOT
+from tests.unit.fakes import FakeProducer
 from tests.unit.test_readme import commands_of
 
 DOCUMENT = (ROOT / "docs" / "cli.md").read_text()
@@ -78,6 +84,22 @@ def test_help_leads_from_nothing_to_a_query() -> None:
     commands = set(commands_of(get_group(cli.app)))
     for named in re.findall(r"openbat (?:[a-z]+ )?[a-z]+", cli.EPILOG):
         assert any(command.startswith(named.partition(" NAME")[0]) for command in commands), named
+
+
+def test_the_version_is_told() -> None:
+    done = CliRunner().invoke(cli.app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"openbat-capture {__version__}\n")
+
+
+def test_help_waits_for_nothing_that_a_command_needs() -> None:
+    heavy = {"aiokafka", "clickhouse_connect", "faust", "pyarrow", "starlette", "structlog"}
+    code = "import sys, openbat.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "openbat.cli" in loaded
+    assert not heavy & loaded
 
 
 @pytest.mark.parametrize(
@@ -136,6 +158,38 @@ def test_a_directory_that_can_not_be_written_is_named(openbat: Run, tmp_path: Pa
     assert "OPENBAT_DATA_DIR" in line
 
 
+@pytest.mark.parametrize("role", ["conversations", "clickhouse"])
+def test_a_worker_that_finds_no_slot_says_what_to_do(
+    openbat: Run, tmp_path: Path, role: str
+) -> None:
+    with contextlib.ExitStack() as taken:
+        for _ in range(MAX_SLOTS):
+            taken.enter_context(slot(tmp_path, role))
+        done = openbat("worker", role)
+    assert (done.status, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("openbat: OPENBAT_DATA_DIR: ")
+    assert "stop some of them" in line
+
+
+def test_a_worker_whose_faust_is_installed_wrongly_says_what_to_do(
+    openbat: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def partitions(_: Connection) -> int:
+        return 8
+
+    async def producer(*_: object) -> FakeProducer:
+        return FakeProducer()
+
+    monkeypatch.setattr(worker_role, "captures_partitions", partitions)
+    monkeypatch.setattr(worker_role, "start_producer", producer)
+    monkeypatch.setattr(faust.streams, "_CStreamIterator", None)
+    done = openbat("worker", "conversations")
+    assert done.status == 1
+    (line,) = done.stderr.splitlines()
+    assert "install it from a wheel" in line
+
+
 def test_a_wrong_setting_and_a_wrong_word_are_told_apart(openbat: Run) -> None:
     setting = openbat("status", OPENBAT_PORT="many")
     assert (setting.status, setting.stderr[:22]) == (1, "openbat: OPENBAT_PORT:")
@@ -155,6 +209,7 @@ def refused(code: int) -> Any:
     ("error", "said"),
     [
         (ChatbotError("as it is"), "as it is"),
+        (UnansweredError("say --yes"), "say --yes"),
         (UnknownTopicOrPartitionError(), "run `openbat migrate`"),
         (TopicAuthorizationFailedError("captures"), "OPENBAT_KAFKA_USERNAME"),
         (KafkaTimeoutError(), "KafkaTimeoutError"),
@@ -228,3 +283,10 @@ def test_the_document_names_what_is_there() -> None:
     assert named
     assert named <= known
     assert f"| {NOT_WELL} | `openbat status` alone" in DOCUMENT
+
+
+def test_the_document_lists_what_asks_first_and_no_other_command() -> None:
+    section = DOCUMENT.partition("## What asks first")[2].partition("\n## ")[0]
+    told = re.findall(r"`([a-z]+[a-z -]+)`", section)
+    found = [name for name, flags in options_of(get_group(cli.app)).items() if "--yes" in flags]
+    assert sorted(told) == sorted(found)

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,7 +13,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from openbat import cli
+from openbat.command import UnansweredError
+from openbat.connection import Connection
+from openbat.dead_letters import cli as commands
+from openbat.dead_letters import kafka, reading
 from openbat.dead_letters import shown as shown_module
 from openbat.dead_letters.listed import (
     DeadLettersError,
@@ -351,3 +358,73 @@ def test_letters_are_counted_by_reason_for_prometheus() -> None:
         assert 'openbat_dead_letters_total{reason="undecodable_capture"} 0.0' in text
         with pytest.raises(SettingsError, match="OPENBAT_METRICS_PORT"):
             serve(Metrics().registry, "127.0.0.1", httpx.URL(url).port or 0)
+
+
+class Topic:
+    """`openbat dead-letters`, over a letter in memory."""
+
+    def __init__(self) -> None:
+        self.letters = listed(sent(0, letter()))
+
+    def run(self, *arguments: str, stdin: str | None = None) -> Result:
+        try:
+            return CliRunner().invoke(cli.app, ["dead-letters", *arguments], input=stdin)
+        finally:
+            logging.disable(logging.NOTSET)
+
+    async def read(self, _: Connection) -> list[Listed]:
+        return self.letters
+
+    async def values(
+        self, _: Connection, letters: Iterable[Listed]
+    ) -> AsyncIterator[tuple[Listed, bytes]]:
+        for each in letters:
+            yield each, b"value"
+
+    async def drop(
+        self, _: Connection, letters: Iterable[Listed], done: Callable[[int], None]
+    ) -> None:
+        for each in letters:
+            self.letters.remove(each)
+            done(1)
+
+    async def replay(self, *_: object) -> kafka.Totals:
+        return kafka.Totals(replayed=1)
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    made = Topic()
+    monkeypatch.setattr(commands, "connection", lambda: Connection("nowhere"))
+    monkeypatch.setattr(reading, "read", made.read)
+    monkeypatch.setattr(reading, "values", made.values)
+    monkeypatch.setattr(kafka, "drop", made.drop)
+    monkeypatch.setattr(kafka, "replay", made.replay)
+    return made
+
+
+def test_dropping_asks_first_though_ids_are_given(topic: Topic) -> None:
+    (there,) = topic.letters
+    assert isinstance(topic.run("drop", there.id).exception, UnansweredError)
+    asked = topic.run("drop", there.id, stdin="n\n")
+    assert (asked.exit_code, asked.stdout) == (1, "")
+    assert "1 dead letter: undecodable_capture 1. Drop them?" in asked.stderr
+    assert topic.letters == [there]
+    assert topic.run("drop", there.id, stdin="y\n").stdout == "dropped=1\n"
+    assert topic.letters == []
+
+
+def test_dropping_and_replaying_do_not_ask_where_told_so(topic: Topic) -> None:
+    (there,) = topic.letters
+    assert topic.run("replay", there.id).stdout == "replayed=1 refused=0\n"
+    assert isinstance(topic.run("replay", "--all").exception, UnansweredError)
+    assert topic.run("replay", "--all", "--yes").stdout == "replayed=1 refused=0\n"
+    assert topic.run("drop", there.id, "--yes").stdout == "dropped=1\n"
+
+
+def test_the_time_is_shown_as_it_is_listed(topic: Topic) -> None:
+    (there,) = topic.letters
+    assert "  2025-01-31 12:00:00  " in topic.run("list").stdout
+    assert "at          2025-01-31 12:00:00\n" in topic.run("show", there.id).stdout
+    document = json.loads(topic.run("show", there.id, "--json").stdout)
+    assert document["at"] == "2025-01-31T12:00:00+00:00"
