@@ -5,7 +5,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import NamedTuple, Self
 from uuid import UUID
 
@@ -13,6 +12,7 @@ import aiohttp
 
 from gateway.decode import conversation_id_of
 from schemas import topics
+from tests.posting import Posting
 from tests.stack import Stack
 
 NO_ANSWER = 0
@@ -20,7 +20,6 @@ PAIR = 2
 """Messages of a capture: a question and an answer."""
 REPEAT_EVERY = 8
 """Every so many captures one is posted again, and must store nothing."""
-REQUEST_SECONDS = 45.0
 
 
 class Answer(NamedTuple):
@@ -41,7 +40,7 @@ class Capture(NamedTuple):
     may_store: set[int]
 
 
-class Load:
+class Load(Posting):
     """Clients, each with a conversation of its own; they post for as long as the block lasts.
 
     A capture is posted, unchanged, until it is answered with 200. At the end of the block each
@@ -65,14 +64,13 @@ class Load:
         pause_seconds: float = 0.1,
         partitions: int = 8,
     ) -> None:
+        super().__init__()
         self._stack = stack
         self._all_partitions = partitions
         self._name = name
         self._pause_seconds = pause_seconds
         self._clients = clients
         self._answered = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self.waiting = 0
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
@@ -81,27 +79,10 @@ class Load:
     async def __aenter__(self) -> Self:
         state = self._stack.state
         self._url = f"{state['gateway_url']}/api/v1/capture"
-        self._http = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {state['api_key']}"},
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-            connector=aiohttp.TCPConnector(limit=0),
-        )
+        self._connect({"Authorization": f"Bearer {state['api_key']}"})
         self.partitions = len({self._partition_of(client) for client in range(self._clients)})
-        self._tasks = [asyncio.create_task(self._talk(n)) for n in range(self._clients)]
+        self._begin(map(self._talk, range(self._clients)))
         return self
-
-    async def __aexit__(
-        self,
-        error: type[BaseException] | None,
-        _value: BaseException | None,
-        _: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        if error is not None:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=error is not None)
-        await self._http.close()
 
     @property
     def messages(self) -> int:
@@ -192,7 +173,7 @@ class Load:
             self.taken[client] += 1
             if turn % REPEAT_EVERY == REPEAT_EVERY - 1:
                 await self._post(Capture(body, partition, {0}))
-            if await _is_set_within(self._stopping, self._pause_seconds):
+            if await self._is_stopped_within(self._pause_seconds):
                 return
 
     async def _post(self, capture: Capture) -> None:
@@ -222,14 +203,6 @@ class Load:
             # It may have been stored: a repeat then counts nothing.
             may_store = may_store | {0}
             await asyncio.sleep(retry_seconds)
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
 
 
 def quantile(answers: Iterable[Answer], share: float) -> float:

@@ -4,12 +4,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
 
 from gateway.capture import PENDING
+from tests.posting import Posting
 from tests.scaling.conversation import PAIR, Chatbot, Conversation
 
 CLIENTS = 12
@@ -18,7 +18,6 @@ CONVERSATIONS = 3
 REPEAT_EVERY = 8
 REFUSED_SECONDS, BROKEN_SECONDS = 0.05, 0.2
 LOOK_SECONDS = 0.1
-REQUEST_SECONDS = 45.0
 AGAIN = {"Prefer": "wait=30"}
 
 
@@ -32,7 +31,7 @@ class Answer(NamedTuple):
     is_exact: bool
 
 
-class Load:
+class Load(Posting):
     """Clients that post new turns, and some again, for as long as the block lasts.
 
     A capture is sent, unchanged, to one gateway after the other until it is taken. What is refused
@@ -52,12 +51,11 @@ class Load:
     """
 
     def __init__(self, gateways: list[str], chatbots: Sequence[Chatbot], per_second: float) -> None:
+        super().__init__()
         self._gateways = gateways
         self._turn = itertools.count()
         self.per_second = per_second
         self._pause_seconds = CLIENTS / per_second
-        self._stopping = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         numbers = itertools.count()
         self._conversations = [
             [
@@ -72,28 +70,9 @@ class Load:
         self.wrong: list[str] = []
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-            connector=aiohttp.TCPConnector(limit=0),
-        )
-        self._tasks = [
-            asyncio.create_task(self._talk(number, own))
-            for number, own in enumerate(self._conversations)
-        ]
+        self._connect()
+        self._begin(self._talk(number, own) for number, own in enumerate(self._conversations))
         return self
-
-    async def __aexit__(
-        self,
-        error: type[BaseException] | None,
-        _value: BaseException | None,
-        _: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        if error is not None:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=error is not None)
-        await self._http.close()
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -139,7 +118,7 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     async def _talk(self, client: int, own: list[Conversation]) -> None:
-        await _is_set_within(self._stopping, self._pause_seconds * client / CLIENTS)
+        await self._is_stopped_within(self._pause_seconds * client / CLIENTS)
         due = time.monotonic()
         for number, conversation in enumerate(itertools.cycle(own), start=1):
             before = conversation.exact
@@ -149,12 +128,12 @@ class Load:
                 conversation.exact = before
                 conversation.uncounted += PAIR
             due += self._pause_seconds
-            if await _is_set_within(self._stopping, due - time.monotonic()):
+            if await self._is_stopped_within(due - time.monotonic()):
                 return
             if number % REPEAT_EVERY == 0:
                 await self._post(conversation, conversation.turns - 1, {0})
                 due += self._pause_seconds
-                if await _is_set_within(self._stopping, due - time.monotonic()):
+                if await self._is_stopped_within(due - time.monotonic()):
                     return
             # What was missed while no answer came is not made up for: the rate is bounded.
             due = max(due, time.monotonic() - self._pause_seconds)
@@ -202,11 +181,3 @@ class Load:
                 if content["messagesStored"] not in may_store | (set() if is_sure else {0}):
                     self.wrong.append(f"{conversation.name} {turn}: {content}, not {may_store}")
             return is_exact and is_sure
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            return await event.wait()
-    except TimeoutError:
-        return False

@@ -12,9 +12,8 @@ from typer.main import get_group
 
 from openbat import cli, gateway_role, settings, worker_role
 from openbat.clickhouse_writer import PING_SECONDS
-from openbat.health import READY
+from openbat.health import LOOK_SECONDS, READY
 from openbat.settings import Settings
-from openbat.worker_metrics import LOOK_SECONDS
 from streams import app
 from streams.progress import ENDS_SECONDS
 from tests.stack import ROOT
@@ -42,6 +41,17 @@ def test_every_role_is_there() -> None:
     known = {settings.PREFIX + name.upper() for name in Settings.__struct_fields__}
     for each in OURS.values():
         assert each["environment"].keys() <= known
+
+
+def test_the_migrations_alone_are_given_the_analysts_password() -> None:
+    variable = "OPENBAT_CLICKHOUSE_READER_PASSWORD"
+    assert [name for name, each in OURS.items() if variable in each["environment"]] == ["migrate"]
+    assert OURS["migrate"]["environment"][variable] == f"${{{variable}:-}}"
+    # What is beside it is what every role has.
+    assert OURS["migrate"]["environment"].keys() - {variable} == (
+        OURS["conversations"]["environment"].keys()
+    )
+    assert settings.load({variable: ""}).clickhouse_reader_password is None
 
 
 @pytest.mark.parametrize("name", [*WORKERS, "gateway"])

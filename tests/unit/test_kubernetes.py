@@ -18,10 +18,9 @@ from typer.main import get_group
 from gateway import health as gateway_health
 from openbat import __version__, cli, gateway_role, settings, worker_role
 from openbat.clickhouse_writer import PING_SECONDS
-from openbat.health import ALIVE, METRICS, READY
+from openbat.health import ALIVE, LOOK_SECONDS, METRICS, READY
 from openbat.settings import Settings
 from openbat.worker_health import WorkerHealth
-from openbat.worker_metrics import LOOK_SECONDS
 from schemas import topics
 from streams import app
 from streams.progress import ENDS_SECONDS
@@ -172,6 +171,15 @@ def test_each_role_gets_the_secrets_that_it_needs_and_no_other() -> None:
     assert environment("clickhouse-worker") == {"openbat-kafka", "openbat-clickhouse"}
     assert environment("migrate") == {"openbat-kafka", "openbat-clickhouse-admin"}
     assert environment("analysis") == {"openbat-kafka", "openbat-llm"}
+
+
+def test_the_migrations_alone_are_given_the_analysts_password() -> None:
+    variable = "OPENBAT_CLICKHOUSE_READER_PASSWORD"
+    assert [name for name, given in TEMPLATES.items() if variable in given] == [
+        "openbat-clickhouse-admin"
+    ]
+    assert variable not in CONFIG
+    assert settings.load(TEMPLATES["openbat-clickhouse-admin"]).clickhouse_reader_password is None
 
 
 def test_processes_have_the_time_that_they_give_themselves_to_end() -> None:

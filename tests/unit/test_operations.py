@@ -8,6 +8,7 @@ from typer.main import get_group
 
 from openbat import cli
 from openbat.settings import PREFIX, Settings
+from schemas import topics
 from tests.stack import ROOT
 from tests.unit.test_readme import commands_of
 
@@ -69,6 +70,18 @@ def test_every_command_is_one_of_ours() -> None:
     assert ("openbat", "dead-letters", "list") in found
     for words in found:
         assert any(" ".join(words[:count]) in commands for count in (2, 3)), words
+
+
+def test_a_topics_retention_is_set_back_to_what_it_was_made_with() -> None:
+    section = TEXT.partition("### OpenbatRetentionNear")[2].partition("### ")[0]
+    assert "--delete-config`: " in section
+    made = {topic.name: topic.config.get("retention.ms") for topic in topics.TOPICS}
+    back, of_letters = re.findall(r"retention\.ms=(\d+)", section)[1:]
+    named = re.search(r"right for ([^;]+);", section)
+    assert named
+    for name in re.findall(r"`([a-z-]+)`", named[1]):
+        assert made[name] == back, name
+    assert made[topics.DEAD_LETTERS] == of_letters
 
 
 SOURCES = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.py"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,9 @@ COMMANDS = {
 }
 STOPPED = {0, -15}
 """How a role ends that was told to: uvicorn raises SIGTERM again when it is done."""
+
+LOOK_SECONDS = 0.2
+LOG_END_CHARACTERS = 3000
 
 Place = tuple[str, int]
 """A role, and which of its processes."""
@@ -42,10 +46,16 @@ class Fleet:
         self._logs = logs
         self._sockets = sockets
         self._running: dict[Place, Running] = {}
+        self._log_of: dict[Place, Path] = {}
         self._started = 0
 
     def start(self, release: Release, *places: Place) -> None:
-        """Start processes; return when all have said that they are ready."""
+        """Start processes; return when all have said that they are ready.
+
+        Raises:
+            AssertionError: one of them has ended, or did not say so in time; quotes its log's end.
+
+        """
         with contextlib.ExitStack() as exits:
             listeners = []
             for place in places:
@@ -53,22 +63,31 @@ class Fleet:
                 address = self._sockets / str(self._started)
                 listener = exits.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
                 listener.bind(str(address))
-                listener.settimeout(START_SECONDS)
+                listener.settimeout(LOOK_SECONDS)
                 listeners.append(listener)
                 self._launch(release, place, address)
+            end = time.monotonic() + START_SECONDS
             for place, listener in zip(places, listeners, strict=True):
-                try:
-                    listener.recv(64)
-                except TimeoutError:
-                    raise AssertionError(f"{place} of {release.name} did not get ready") from None
+                while not _said_something(listener):
+                    for each in places:
+                        status = self._running[each].poll()
+                        assert status is None, self._told(each, f"ended with {status}")
+                    assert time.monotonic() < end, self._told(place, "did not get ready")
+
+    def _told(self, place: Place, what: str) -> str:
+        log = self._log_of[place]
+        return f"{log.name} {what}:\n{log.read_text()[-LOG_END_CHARACTERS:]}"
 
     def _launch(self, release: Release, place: Place, notify: Path) -> None:
         role, number = place
         own = {**self._own.get(place, {}), "NOTIFY_SOCKET": str(notify)}
+        log = self._log_of[place] = (
+            self._logs / f"{self._started:02}-{role}-{number}-{release.name}.log"
+        )
         running = self._running[place] = Running(
             release.command(*COMMANDS[role]),
             release.environment({**self._environment, **own}),
-            self._logs / f"{self._started:02}-{role}-{number}-{release.name}.log",
+            log,
         )
         running.start()
 
@@ -87,6 +106,13 @@ class Fleet:
     def kill_all(self) -> None:
         for running in self._running.values():
             running.kill()
+
+
+def _said_something(listener: socket.socket) -> bool:
+    try:
+        return bool(listener.recv(64))
+    except TimeoutError:
+        return False
 
 
 @contextlib.contextmanager
