@@ -53,6 +53,10 @@ class TableStore(Store):  # type: ignore[misc]
         table.set_bloom_filter(BLOOM_BITS_PER_KEY, block_based=False)
         table.set_cache_index_and_filter_blocks(True)
         table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        # A large file's filter is larger than a shard of the cache: as a whole, it is never kept.
+        table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+        table.set_partition_filters(True)
+        table.set_pin_top_level_index_and_filter(True)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(table)
