@@ -319,10 +319,10 @@ def test_watching_is_no_json_document(tmp_path: Path) -> None:
     assert done.exit_code == 2
 
 
-def looked(tmp_path: Path, *running: state.Process, gateway: str = "") -> list[ProcessSeen]:
+def looked(tmp_path: Path, *running: state.Process) -> list[ProcessSeen]:
     """Return what is seen of a running stack of these processes."""
     with state.locked(tmp_path):
-        state.write(tmp_path, state.LocalState(gateway, "", "", "", "", list(running)))
+        state.write(tmp_path, state.LocalState("", "", "", "", "", list(running)))
         found = asyncio.run(look_at_processes(tmp_path))
     assert found is not None
     return found
@@ -387,17 +387,3 @@ def test_each_process_is_asked_for_its_health_and_one_that_hangs_delays_no_other
         "hangs-too": (False, []),
         "starts": (False, []),
     }
-
-
-def test_a_gateway_whose_metrics_port_serves_no_health_is_asked_where_it_takes_captures(
-    tmp_path: Path, deaf: str, served: Any
-) -> None:
-    own = state.Process("gateway", os.getpid(), served({}) + METRICS, "gateway-0")
-    ready = served({READY: list})
-    unready = served({READY: lambda: ["The gateway is stopping."]})
-    for gateway, reasons in ((ready, []), (unready, ["The gateway is stopping."])):
-        (found,) = looked(tmp_path, own, gateway=gateway)
-        assert (found.answers, found.reasons) == (True, reasons)
-    hung = state.Process("gateway", os.getpid(), f"http://{deaf}{METRICS}", "gateway-0")
-    (found,) = looked(tmp_path, hung, gateway=ready)
-    assert found.answers is False
