@@ -30,7 +30,7 @@ crash: .venv/installed
 outages soak fuzz scaling analysis: .venv/installed
 	@exec .venv/bin/pytest tests/$@ --full -s
 
-# Ratios to peers that are measured in the same run; needs wrk. The first takes about 20 minutes.
+# Ratios to peers that are measured in the same run; needs wrk. The first takes about half an hour.
 bench: .venv/installed bench/peers/.venv/installed
 	@exec .venv/bin/python -m bench
 

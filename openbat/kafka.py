@@ -1,5 +1,6 @@
 """Kafka clients, topics and the registry's writer."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -179,8 +180,11 @@ async def _edit_once(connection: Connection, change: Callable[[Registry], Entrie
     try:
         async with producer.transaction():
             entries = change(await read_registry(connection))
-            for key, value in entries:
-                await producer.send_and_wait(topics.CHATBOTS, value, key=key, partition=0)
+            sent = [
+                await producer.send(topics.CHATBOTS, value, key=key, partition=0)
+                for key, value in entries
+            ]
+            await asyncio.gather(*sent)
         return entries
     finally:
         await producer.stop()

@@ -1,10 +1,8 @@
 """Every example of docs/analysts.md on ClickHouse's engine, and what the views hold."""
 
 import re
-import signal
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -21,7 +19,6 @@ from sinks.analysis_rows import AnalysisBatch
 from sinks.migrate import migrate
 from sinks.rows import RowBatch
 from sinks.writer import ClickHouseWriter
-from tests.integration.test_clickhouse_server import Server
 from tests.stack import ROOT
 
 pytest.importorskip("chdb")
@@ -157,20 +154,11 @@ def ask(client: Any, sql: str) -> list[tuple[Any, ...]]:
     return list(client.query(sql).result_rows)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("analysts") / "data")
-    yield running
-    assert running.stop(signal.SIGTERM) == 0
-
-
 @pytest.fixture
-def client(server: Server) -> Iterator[Any]:
+def client(database: Any) -> Any:
     """Return a client of a database that is empty but for its schema."""
-    with server.client(autogenerate_session_id=False) as made:
-        made.command("DROP DATABASE IF EXISTS openbat SYNC")
-        migrate(made)
-        yield made
+    migrate(database)
+    return database
 
 
 @pytest.fixture

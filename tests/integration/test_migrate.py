@@ -1,7 +1,5 @@
 """Tables that are gone, on ClickHouse's engine: what `openbat migrate` and a look say of them."""
 
-import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,20 +15,11 @@ pytest.importorskip("chdb")
 PATHS = sorted(MIGRATIONS.glob("*.sql"))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("migrate") / "data")
-    yield running
-    assert running.stop(signal.SIGTERM) == 0
-
-
 @pytest.fixture
-def client(server: Server) -> Iterator[Any]:
+def client(database: Any) -> Any:
     """Return a client of a migrated database."""
-    with server.client(autogenerate_session_id=False) as made:
-        made.command("DROP DATABASE IF EXISTS openbat SYNC")
-        migrate(made)
-        yield made
+    migrate(database)
+    return database
 
 
 def look(server: Server) -> RowsSeen:

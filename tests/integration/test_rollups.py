@@ -1,7 +1,5 @@
 """Rollups on ClickHouse's engine: what is written twice, late, or was there before them."""
 
-import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from tests.integration.test_analysts import (
     rows_of,
     write,
 )
-from tests.integration.test_clickhouse_server import Server
 
 pytest.importorskip("chdb")
 
@@ -32,23 +29,9 @@ VIEWS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("rollups") / "data")
-    yield running
-    assert running.stop(signal.SIGTERM) == 0
-
-
-@pytest.fixture
-def database(server: Server) -> Iterator[Any]:
-    """Return a client of an empty database without tables, that merges nothing by itself."""
-    with server.client(autogenerate_session_id=False) as made:
-        made.command("DROP DATABASE IF EXISTS openbat SYNC")
-        yield made
-
-
 @pytest.fixture
 def client(database: Any) -> Any:
+    """Return a client of a database that merges nothing by itself."""
     migrate(database)
     database.command("SYSTEM STOP MERGES")
     return database
