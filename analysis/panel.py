@@ -18,6 +18,7 @@ from analysis.protocol import (
     Subject,
     SubjectError,
     UnavailableError,
+    Vocabulary,
     family,
 )
 from schemas.analysis import (
@@ -56,8 +57,8 @@ class Asked(Struct, frozen=True, gc=False):
     """
 
     subject: Subject
-    analyzers: frozenset[str] = frozenset()
-    known: frozenset[tuple[str, str]] = frozenset()
+    analyzers: Collection[str] = ()
+    known: Collection[tuple[str, str]] = ()
 
 
 class Answered(NamedTuple):
@@ -270,9 +271,9 @@ def _is_named(analyzer: Analyzer, names: Collection[str]) -> bool:
 def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
     if asked.analyzers and not _is_named(analyzer, asked.analyzers):
         return False
-    if (analyzer.name, analyzer.version) in asked.known:
+    if asked.known and (analyzer.name, analyzer.version) in asked.known:
         return False
-    return bool(asked.subject.kinds & analyzer.kinds)
+    return not asked.subject.kinds.isdisjoint(analyzer.kinds)
 
 
 def checked(
@@ -290,32 +291,32 @@ def checked(
     if len(findings) != len(wanted) or {finding.kind for finding in findings} != wanted:
         return SubjectError(f"{analyzer.name} did not answer each kind once")
     for finding in findings:
-        if not _is_sound(finding, subject):
+        if not _is_sound(finding, subject.vocabulary):
             return SubjectError(f"{analyzer.name} said of {finding.kind} what can't be said")
     return findings
 
 
-def _is_sound(finding: Finding, subject: Subject) -> bool:
-    words = subject.vocabulary
+def _is_sound(finding: Finding, words: Vocabulary) -> bool:
+    kind, label, labels, score = finding.kind, finding.label, finding.labels, finding.score
     if len(finding.reasoning) > MAX_REASONING_CHARACTERS:
         return False
-    if (finding.kind == "sentiment") != (finding.score is not None):
+    if kind == "sentiment":
+        if score is None or not -1 <= score <= 1:
+            return False
+    elif score is not None:
         return False
-    if finding.score is not None and not -1 <= finding.score <= 1:
-        return False
-    if finding.kind in {"topics", "flags"}:
-        return not finding.label and (
-            len(finding.labels) <= MAX_TOPICS
-            and all(0 < len(topic) <= MAX_LABEL_CHARACTERS for topic in finding.labels)
-            if finding.kind == "topics"
-            else set(finding.labels) <= set(words.flags)
-            and len(set(finding.labels)) == len(finding.labels)
+    if kind == "topics":
+        return not label and (
+            len(labels) <= MAX_TOPICS
+            and all(0 < len(topic) <= MAX_LABEL_CHARACTERS for topic in labels)
         )
-    if finding.labels:
+    if kind == "flags":
+        return not label and len(set(labels)) == len(labels) and set(labels) <= set(words.flags)
+    if labels:
         return False
-    if finding.kind == "intent":
-        return finding.label in words.intents or finding.label == NO_INTENT
-    return finding.label in _LABELS[finding.kind]
+    if kind == "intent":
+        return label in words.intents or label == NO_INTENT
+    return label in _LABELS[kind]
 
 
 _LABELS: dict[Kind, tuple[str, ...]] = {

@@ -280,6 +280,7 @@ class AnalysisAgent:
         async with contextlib.aclosing(self._panel.judge(asked, patience_seconds)) as judging:
             async for answers in judging:
                 await self._keep(partition, questions, answers)
+                now = self._now()
                 for number, analyzer, answer in answers:
                     question = questions[number]
                     if answer is None:
@@ -287,7 +288,7 @@ class AnalysisAgent:
                     elif isinstance(answer, SubjectError):
                         failed[number].append((analyzer, answer))
                     else:
-                        results.append((question, question.rows(analyzer, answer, self._now())))
+                        results.append((question, question.rows(analyzer, answer, now)))
         for number, errors in failed.items():
             # One letter: a second one of the same source would replace it.
             question = questions[number]
@@ -333,8 +334,7 @@ class AnalysisAgent:
                     found = found_codec.decode(entry)
                     known.add((analyzer.name, analyzer.version))
                     results.append((question, question.rows(analyzer, found, self._now())))
-            analyzers = frozenset(question.item.analyzers)
-            asked.append(Asked(question.subject, analyzers, frozenset(known)))
+            asked.append(Asked(question.subject, question.item.analyzers, known))
         return asked, results
 
     async def _keep(

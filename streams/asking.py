@@ -50,10 +50,10 @@ class Question(Struct, frozen=True, gc=False):
     @property
     def about(self) -> About:
         """What is asked of whom: the same again would have the same rows."""
-        item, whole = self.item, self.message is None
-        revision = item.revision if whole else 0
-        analyzers = tuple(item.analyzers)
-        return item.conversation_id, self.position, whole, revision, analyzers, item.run
+        item, message, analyzers = self.item, self.message, tuple(self.item.analyzers)
+        if message:
+            return item.conversation_id, message.position, False, 0, analyzers, item.run
+        return item.conversation_id, self.position, True, item.revision, analyzers, item.run
 
     @property
     def position(self) -> int:

@@ -16,7 +16,7 @@ Locally there is one context per conversation, and an index of when something is
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from operator import ge
+from operator import attrgetter, ge
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -90,17 +90,17 @@ def take_in(
     message is told what was said before it, of what is remembered, whichever came first.
     """
     said = [*(context.said if context else item.said or ()), *map(remembered, new)]
-    positions = [each.position for each in said]
+    positions = list(map(_position, said))
     if any(map(ge, positions, positions[1:])):  # what came before comes again
         at = dict(zip(positions, said, strict=True))
         positions = sorted(at)
         said = [at[position] for position in positions]
     ends = [bisect_left(positions, message.position) for message in new]
     before = [tuple(said[max(0, end - SAID_MESSAGES) : end]) for end in ends]
-    position = max((message.position for message in new), default=0)
+    position = max(map(_position, new), default=0)
     if context is not None and position <= context.position:
         return TakenIn(context, before)
-    received_at = max(message.received_at for message in new) if new else 0
+    received_at = max(map(_received_at, new), default=0)
     if context is not None:
         received_at = max(received_at, context.received_at)
     # The release before this one sent no revision; it is a time, so this is near it.
@@ -111,6 +111,9 @@ def take_in(
         offset, number, said[-SAID_MESSAGES:],
     )  # fmt: skip
     return TakenIn(grown, before)
+
+
+_position, _received_at = attrgetter("position"), attrgetter("received_at")
 
 
 def judged(context: Context, quiet: Quiet) -> Context:

@@ -1,18 +1,28 @@
 """What the offline analyzer and its process say to each other, a frame each way per batch. Pure.
 
 4 bytes, big-endian: the length of what follows | the batch as MessagePack
+
+Of subjects goes what rules read: what was said before a message where one of its kinds looks at it,
+and once for all that share them, the kinds and the words that are asked for.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 
-from analysis.protocol import Answer, Finding, Subject, SubjectError
+from analysis.protocol import Answer, Finding, Subject, SubjectError, Turn, Vocabulary
+from schemas.analysis import Kind
 
 LENGTH_BYTES = 4
 
+_LOOKING_BACK = frozenset[Kind]({"behaviour", "resolution"})
+
+_Wanted = tuple[frozenset[Kind], Vocabulary]
+_Row = tuple[int, Turn | None, tuple[Turn, ...]]
+"""Which of the batch's `_Wanted`, the message, what was said before it."""
+
 _encode = msgspec.msgpack.Encoder().encode
-_subjects = msgspec.msgpack.Decoder(list[Subject])
+_subjects = msgspec.msgpack.Decoder(tuple[list[_Wanted], list[_Row]])
 _answers = msgspec.msgpack.Decoder(list[tuple[Finding, ...] | str])
 
 
@@ -22,11 +32,19 @@ def length_of(head: bytes) -> int:
 
 
 def subjects_frame(subjects: Sequence[Subject]) -> bytes:
-    return _framed(subjects)
+    wanted: dict[_Wanted, int] = {}
+    rows: list[_Row] = []
+    for each in subjects:
+        number = wanted.setdefault((each.kinds, each.vocabulary), len(wanted))
+        before = () if each.kinds.isdisjoint(_LOOKING_BACK) else each.before
+        rows.append((number, each.message, before))
+    return _framed((list(wanted), rows))
 
 
 def read_subjects(body: bytes) -> list[Subject]:
-    return _subjects.decode(body)
+    """Return subjects of no chatbot."""
+    wanted, rows = _subjects.decode(body)
+    return [Subject(b"", message, before, *wanted[number]) for number, message, before in rows]
 
 
 def answers_frame(answers: Sequence[Answer]) -> bytes:
