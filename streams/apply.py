@@ -28,8 +28,8 @@ from streams.entries import (
     changelog_state_key,
     due_key,
     introduced_codec,
-    introduced_key,
     local_state,
+    replaced_entry,
     state_codec,
     state_key,
 )
@@ -101,7 +101,6 @@ def apply_record(
     conversations: dict[bytes, _Conversation] = {}
     local: dict[bytes, bytes] = {}
     changelog: list[tuple[bytes, bytes | None]] = []
-    gone: dict[bytes, None] = {}
     for index, captured in enumerate(captures):
         if captured is None:
             results.append(CaptureResult(None))
@@ -129,8 +128,9 @@ def apply_record(
         if found.brought:
             key = changelog_ids_key(captured.conversation_id, position)
             changelog.append((key, introduced_codec.encode(found.brought)))
-        for replaced in found.replaced:
-            gone[introduced_key(captured.conversation_id, replaced)] = None
+        for position_before in found.replaced:
+            key, value = replaced_entry(captured.conversation_id, position_before)
+            local[key] = value
         state, left_out = upsert(conversation.state, captured, position, new, forgotten)
         # A capture that the state already applied is a replay: its outputs may have been lost.
         conversation.touched |= state is not conversation.state or state.position >= position
@@ -167,8 +167,6 @@ def apply_record(
                 # After the newer revision, so that no moment has neither.
                 stored_revision = conversation.stored.revision
                 changelog.append((changelog_state_key(conversation_id, stored_revision), None))
-    # After the state that forgot them.
-    changelog.extend(gone.items())
     return Applied(results, messages, analysis, local, changelog)
 
 

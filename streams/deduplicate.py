@@ -27,7 +27,7 @@ class Deduplicated(Struct, gc=False):
 
     messages: list[tuple[int, CapturedMessage]]
     brought: list[tuple[int, bytes]]
-    replaced: list[int]
+    replaced: list[bytes]
 
 
 def message_keys(captured: Captured) -> list[bytes]:
@@ -66,7 +66,7 @@ def new_messages(
                 introduced[key] = at
                 found.brought.append((index, part))
                 if first is not None:
-                    found.replaced.append(int.from_bytes(first))
+                    found.replaced.append(first)
             elif first != at:
                 continue
         found.messages.append((index, message))

@@ -10,6 +10,8 @@ Locally there is one entry per conversation and one per message id:
 
     s | conversation             ->  revision, then the state
     m | conversation | id        ->  the position of the message that introduced the id
+    m | conversation | replaced  ->  the position of an id that was introduced again since: what is
+                                     in the changelog there goes when its neighbours do
     d | day | conversation       ->  nothing: from that day on its ids may be due for removal
 
 Values in the changelog begin with their format's version. Keys, and the positions that stand bare
@@ -63,6 +65,14 @@ def state_key(conversation_id: bytes) -> bytes:
 
 def message_prefix(conversation_id: bytes) -> bytes:
     return MESSAGE + conversation_id
+
+
+def replaced_entry(conversation_id: bytes, position: bytes) -> tuple[bytes, bytes]:
+    """Return the local entry that keeps a replaced id's position for the sweep.
+
+    Marked with 0xfe, a byte that UTF-8 never begins with either.
+    """
+    return message_prefix(conversation_id) + b"\xfe" + position, position
 
 
 def changelog_state_key(conversation_id: bytes, revision: int) -> bytes:
@@ -130,6 +140,9 @@ def replay_entry(
         # Introduced again after it was forgotten: a late write of the older entry hides nothing.
         if before is None or before < at:
             changes[prefix + part] = at
+        if before is not None and before != at:
+            key, replaced = replaced_entry(conversation_id, min(before, at))
+            changes[key] = replaced
     return changes
 
 

@@ -8,6 +8,9 @@ from schemas.positions import MESSAGE_BITS
 from schemas.records import Captured, ConversationState
 
 DAY_MICROSECONDS = 86_400_000_000
+REPLAYED_DAYS = 8
+"""How old a capture may be that is read again: `captures` is kept for 7 days and a half at most.
+What found ids known must find them known then, too."""
 CLOCKS_DAYS = 1
 """How far apart the clocks of gateways may be before a sweep could change an answer."""
 
@@ -30,7 +33,8 @@ def forgotten_before(state: ConversationState | None, captured: Captured, positi
 
 def due_day(state: ConversationState) -> int:
     """Return the day since the epoch from which on all ids of an idle conversation may go."""
-    return state.updated_at // DAY_MICROSECONDS + state.remember_days + CLOCKS_DAYS + 1
+    days = state.remember_days + REPLAYED_DAYS + CLOCKS_DAYS + 1
+    return state.updated_at // DAY_MICROSECONDS + days
 
 
 def removable_before(state: ConversationState, day: int) -> int:

@@ -4,12 +4,15 @@ Captures are kept for 7 days, so a replay begins within the last 7 days of the r
 """
 
 from typing import NamedTuple
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.records import Captured
 from streams.entries import DUE, IDS, MESSAGE, STATE, conversation_due
 from streams.sweep import Sweeper
+from tests.captures import captured
 from tests.property import strategies
 from tests.property.model import DAY
 from tests.property.strategies import Record
@@ -132,6 +135,38 @@ def test_no_answer_changes_whenever_sweeps_come_and_whatever_dies(
     for key, entry in worker.table.items():
         if key[:1] == STATE:
             assert recovered[key] == entry
+
+
+def test_a_duplicate_within_the_days_that_is_read_again_after_a_sweep_is_still_one() -> None:
+    def record(offset: int, name: str, days: int) -> Record:
+        at = (1_000 + days) * DAY
+        return Record(1, offset, [captured(UUID(int=1), name, at, ["a"], 8)])
+
+    worker = Worker([record(0, "one", 0), record(1, "one", 8), record(2, "other", 12)])
+    assert [worker.take(at) for at in range(3)] == [[1], [0], [1]]
+    worker.table.commit(3)
+    worker.sweep()
+    worker.compact(expire=False)
+    assert worker.die(Event("crash", 0, 0)) == 1
+    assert [worker.take(at) for at in (1, 2)] == [[0], [1]]
+
+
+def test_an_id_that_came_again_takes_no_other_of_its_capture_with_it() -> None:
+    def one(days: float, *ids: str) -> Captured:
+        return captured(UUID(int=1), "one", round((1_000 + days) * DAY), ids, 8)
+
+    again = [one(4.1, "a"), one(8.1, "b")]
+    worker = Worker([Record(1, 0, [one(0, "a", "b")]), Record(1, 1, [*again])])
+    assert [worker.take(at) for at in range(2)] == [[2], [0, 1]]
+    worker.compact(expire=False)
+    assert worker.die(Event("crash", 1, 0)) == 1
+    assert worker.take(1) == [0, 1]
+    worker.table.commit(1)
+    worker.time += 20 * DAY
+    worker.sweep()
+    assert not [
+        key for key, _ in compacted(worker.changelog, tombstones_expired=True) if key[:1] == IDS
+    ]
 
 
 @given(strategies.forgetting(), st.booleans())

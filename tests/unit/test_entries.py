@@ -17,6 +17,7 @@ from streams.entries import (
     introduced_codec,
     local_state,
     message_prefix,
+    replaced_entry,
     replay_entry,
     state_codec,
     state_key,
@@ -105,7 +106,7 @@ def test_a_state_whose_ids_will_be_forgotten_is_replayed_with_the_day_they_are_d
     value = state(remember_days=8, updated_at=3 * DAY_MICROSECONDS + 1)
     assert replay_entry(changelog_state_key(CONVERSATION, 5), value, nothing) == {
         state_key(CONVERSATION): local_state(5, value),
-        b"d" + (3 + 8 + 2).to_bytes(4) + CONVERSATION: b"",
+        b"d" + (3 + 8 + 10).to_bytes(4) + CONVERSATION: b"",
     }
 
 
@@ -121,9 +122,13 @@ def test_ids_are_replayed_at_the_positions_that_introduced_them() -> None:
 def test_of_an_id_that_was_introduced_again_the_newer_position_stays() -> None:
     value = introduced_codec.encode([(0, b"a")])
     newer = {message_prefix(CONVERSATION) + b"a": (512).to_bytes(8)}
-    assert replay_entry(changelog_ids_key(CONVERSATION, 256), value, newer.get) == {}
+    assert replay_entry(changelog_ids_key(CONVERSATION, 512), value, newer.get) == {}
+    assert replay_entry(changelog_ids_key(CONVERSATION, 256), value, newer.get) == dict(
+        [replaced_entry(CONVERSATION, (256).to_bytes(8))]
+    )
     assert replay_entry(changelog_ids_key(CONVERSATION, 1024), value, newer.get) == {
-        message_prefix(CONVERSATION) + b"a": (1024).to_bytes(8)
+        message_prefix(CONVERSATION) + b"a": (1024).to_bytes(8),
+        **dict([replaced_entry(CONVERSATION, (512).to_bytes(8))]),
     }
 
 

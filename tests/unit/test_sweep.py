@@ -47,12 +47,14 @@ async def settle(worker: Worker) -> None:
     await worker.failures.unless(worker.windows.drained())
 
 
-async def test_ids_go_a_day_after_they_are_forgotten_and_the_state_stays(tmp_path: Path) -> None:
+async def test_ids_go_when_what_knew_them_is_not_read_again_and_the_state_stays(
+    tmp_path: Path,
+) -> None:
     worker = Worker(tmp_path, acknowledging=True)
     await worker.take(0, capture(1, 100, "a", "b"), capture(2, 100, "a", remember_days=0))
     await settle(worker)
-    assert tombstones(await worker.take(2, capture(3, 109.9, "a"))) == 0
-    assert tombstones(await worker.take(3, capture(3, 110.1, "b"))) == 1
+    assert tombstones(await worker.take(2, capture(3, 117.9, "a"))) == 0
+    assert tombstones(await worker.take(3, capture(3, 118.1, "b"))) == 1
     await worker.drained()
     assert [kept(worker, kind) for kind in (STATE, MESSAGE)] == [3, 3]
     assert kept(worker, DUE) == 2  # of the third conversation
@@ -86,9 +88,9 @@ async def test_a_sweep_spares_an_id_that_was_brought_anew_and_is_on_its_way(
     await worker.take(0, capture(1, 100, "a"))
     await settle(worker)
     worker.producer.acknowledging = False
-    sent = await worker.take(1, capture(1, 108.5, "a"))
+    sent = await worker.take(1, capture(1, 110.5, "a"))
     assert stored(sent) == [1]
-    sent += await worker.take(2, capture(2, 112, "a"))
+    sent += await worker.take(2, capture(2, 118.2, "a"))
     offset = 2
     for each in sent:
         is_entries = each.topic == topics.CONVERSATIONS_CHANGELOG
@@ -96,7 +98,7 @@ async def test_a_sweep_spares_an_id_that_was_brought_anew_and_is_on_its_way(
         offset += len(each.entries) if is_entries else 0
     await settle(worker)
     worker.producer.acknowledging = True
-    assert stored(await worker.take(3, capture(1, 112, "a"))) == [0]
+    assert stored(await worker.take(3, capture(1, 118.2, "a"))) == [0]
     await worker.drained()
 
 
