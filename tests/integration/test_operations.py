@@ -70,6 +70,8 @@ def test_one_more_worker_is_started_by_hand(stack: Stack, directory: Path) -> No
     with process(["/bin/bash", "-c", f"cd {directory}\n{command}"], bare(), log) as shell:
         try:
             wait_until(lambda: members(stack) == 2, START_SECONDS, "it is a member")
+            # Where it has entries to recover it says later that it is ready.
+            wait_until(lambda: '"ready"' in log.read_text(), START_SECONDS, "it is ready")
         finally:
             os.killpg(shell.pid, signal.SIGINT)  # as Ctrl-C does, to the shell and the worker
         wait_until(lambda: '"stopped"' in log.read_text(), 30, "it ends")
