@@ -155,7 +155,7 @@ def test_an_id_that_came_again_takes_no_other_of_its_capture_with_it() -> None:
     def one(days: float, *ids: str) -> Captured:
         return captured(UUID(int=1), "one", round((1_000 + days) * DAY), ids, 8)
 
-    again = [one(4.1, "a"), one(8.1, "b")]
+    again: list[Captured | None] = [one(4.1, "a"), one(8.1, "b")]
     worker = Worker([Record(1, 0, [one(0, "a", "b")]), Record(1, 1, again)])
     assert [worker.take(at) for at in range(2)] == [[2], [0, 1]]
     worker.compact(expire=False)
