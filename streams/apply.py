@@ -33,7 +33,7 @@ from streams.entries import (
     state_codec,
     state_key,
 )
-from streams.forgetting import forgotten_before
+from streams.forgetting import forgets, forgotten_before
 from streams.upsert import upsert
 
 MESSAGES_PER_CHANGE = 20_000
@@ -160,7 +160,7 @@ def apply_record(
         if conversation.state is not conversation.stored:
             revision = conversation.state.revision
             local[state_key(conversation_id)] = local_state(revision, encoded_state)
-            if conversation.state.remember_days:
+            if forgets(conversation.state):
                 local[due_key(conversation.state)] = b""
             changelog.append((changelog_state_key(conversation_id, revision), encoded_state))
             if conversation.stored is not None:

@@ -28,7 +28,7 @@ from schemas.capture import MAX_MESSAGES
 from schemas.codec import UUID_BYTES, Codec, UndecodableError
 from schemas.positions import MESSAGE_BITS, POSITION_BYTES
 from schemas.records import MOST_COUNTED, ConversationState, check_fields
-from streams.forgetting import due_day
+from streams.forgetting import due_day, forgets
 
 STATE, IDS, MESSAGE, DUE = b"s", b"i", b"m", b"d"
 _CONVERSATION_END = 1 + UUID_BYTES
@@ -167,6 +167,6 @@ def _replay_state(
     if max(state.revision, state.message_count) > MOST_REPLAYED:
         raise UndecodableError("the state's counts have no room to grow")
     changes: dict[bytes, bytes | None] = {key: local_state(revision, value)}
-    if state.remember_days:
+    if forgets(state):
         changes[due_key(state)] = b""
     return changes

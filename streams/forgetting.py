@@ -32,13 +32,18 @@ def forgotten_before(state: ConversationState | None, captured: Captured, positi
 
 
 def due_day(state: ConversationState) -> int:
-    """Return the day since the epoch from which on all ids of an idle conversation may go."""
+    """Return the day since the epoch from which on an idle conversation's forgotten ids may go."""
     days = state.remember_days + REPLAYED_DAYS + CLOCKS_DAYS + 1
     return state.updated_at // DAY_MICROSECONDS + days
 
 
 def removable_before(state: ConversationState, day: int) -> int:
     """Return the position below which ids may be removed when records have reached this day."""
-    if state.remember_days and due_day(state) <= day:
-        return state.position + (1 << MESSAGE_BITS)
-    return state.forgotten_before
+    if due_day(state) > day:
+        return 0
+    return state.position + (1 << MESSAGE_BITS) if state.remember_days else state.forgotten_before
+
+
+def forgets(state: ConversationState) -> bool:
+    """Tell whether the conversation has ids that are forgotten, or will be."""
+    return bool(state.remember_days or state.forgotten_before)

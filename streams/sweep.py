@@ -107,6 +107,9 @@ class Sweeper:
     ) -> int:
         """Remove a conversation's ids; return how much room is left, 0 where it was cut short."""
         conversation_id = conversation_due(key)
+        prefix = message_prefix(conversation_id)
+        # Taken back at once: the conversation may have changed since it was cut short.
+        start, cursor.id_from = cursor.id_from or prefix, b""
         entry = self._entries.read(partition, [state_key(conversation_id)])
         if not entry:
             return room
@@ -114,8 +117,6 @@ class Sweeper:
         before = removable_before(state, cursor.day)
         if not before:
             return room
-        prefix = message_prefix(conversation_id)
-        start = cursor.id_from or prefix
         found = self._entries.scan(partition, start, prefix + _AFTER_EVERY_ID, room)
         tombstones: dict[bytes, None] = {}
         for id_key, position in found:
@@ -124,7 +125,6 @@ class Sweeper:
                 tombstones[introduced_key(conversation_id, int.from_bytes(position))] = None
         swept.changelog.extend(tombstones.items())
         if len(found) < room:
-            cursor.id_from = b""
             return room - len(found)
         cursor.id_from = found[-1][0] + _NEXT
         return 0

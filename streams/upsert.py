@@ -50,7 +50,7 @@ def upsert(
         message_count=state.message_count + len(new),
         first_message_at=first,
         last_message_at=last,
-        updated_at=captured.received_at,
+        updated_at=max(state.updated_at, captured.received_at),
         fields=fields,
         remember_days=captured.remember_days,
         forgotten_before=forgotten_before,

@@ -41,8 +41,9 @@ class Replay(Struct):
 def replay_of(letter: DeadLetter, value: bytes, generation: int) -> Replay:
     """Return what replaying a letter sends, into the source's topic and partition.
 
-    Every message of a capture is marked as remembered, so that its id is stored once however often
-    it is replayed. A row's record may be written again as it is: ClickHouse keeps one of each row.
+    Every message of a capture is marked as remembered, and for ever until its conversation changes
+    again, so that its id is stored once however often it is replayed. A row's record may be written
+    again as it is: ClickHouse keeps one of each row.
 
     Args:
         letter: the letter.
@@ -115,4 +116,5 @@ def _of_frames(frames: list[bytes], generation: int) -> Replay:
 def _remembered(frame: bytes) -> bytes:
     captured = decode_captured(frame)
     messages = [msgspec.structs.replace(each, remembered=True) for each in captured.messages]
-    return encode(msgspec.structs.replace(captured, messages=messages))
+    # Its days would be counted from a time that is long past, and may be over already.
+    return encode(msgspec.structs.replace(captured, messages=messages, remember_days=0))

@@ -69,6 +69,6 @@ class Model:
         for group, values in captured.fields.items():
             conversation.fields.setdefault(group, {}).update(values)
         if stored or repr(conversation.fields) != before:
-            conversation.changed_at = captured.received_at
+            conversation.changed_at = max(conversation.changed_at, captured.received_at)
             conversation.remember_days = captured.remember_days
         return stored

@@ -1,6 +1,6 @@
 """What the properties are tried with: made to collide, as clients that retry do."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from hypothesis import strategies as st
@@ -9,6 +9,8 @@ from hypothesis.strategies import DrawFn
 from schemas.capture import Role
 from schemas.records import Captured, CapturedMessage
 from tests.property.model import DAY
+
+T = TypeVar("T")
 
 CHATBOTS = tuple(bytes([number]) * 16 for number in (1, 2))
 EXTERNAL_IDS = ("first", "second")
@@ -76,17 +78,40 @@ def captures(draw: DrawFn) -> Captured:
 
 
 @st.composite
-def forgetting(draw: DrawFn, max_size: int = 12) -> list[Record]:
-    """Return records of weeks, of chatbots that forget ids or not; clocks differ by hours."""
-    made = draw(records(max_size))
+def forgetting(draw: DrawFn) -> list[Record]:
+    """Return records of weeks, of chatbots that forget ids or not; clocks differ by hours.
+
+    Some have few settings and ids, so that more happens to the same ones.
+    """
+    made = draw(records(12) | crowded())
+    days = draw(some(0, 8, 9))
     now = 1_000 * DAY
     for record in made:
+        now += draw(st.integers(0, 120)) * DAY // 10
         for captured in record.captures:
             if captured is not None:
-                now += round(draw(st.sampled_from([0, 0.1, 4, 8.4, 9, 12])) * DAY)
                 captured.received_at = now - round(draw(st.sampled_from([0, 0.2])) * DAY)
-                captured.remember_days = draw(st.sampled_from([0, 8, 8, 9]))
+                captured.remember_days = draw(st.sampled_from(days))
     return made
+
+
+@st.composite
+def crowded(draw: DrawFn) -> list[Record]:
+    """Return records of one conversation, or two, and of few ids."""
+    made = []
+    names = draw(some(*EXTERNAL_IDS))
+    for offset in range(12):
+        name, message_id = draw(st.sampled_from(names)), draw(st.sampled_from("abc"))
+        message = CapturedMessage(message_id, "user", "hi", offset, remembered=True)
+        conversation = conversation_id(CHATBOTS[0], name)
+        captured = Captured(CHATBOTS[0], conversation, name, offset, False, [message], {})
+        made.append(Record(1, offset, [captured]))
+    return made
+
+
+def some(*values: T) -> st.SearchStrategy[list[T]]:
+    """Return one of the values, or more."""
+    return st.lists(st.sampled_from(values), min_size=1, unique=True)
 
 
 @st.composite

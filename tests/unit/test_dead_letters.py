@@ -50,7 +50,7 @@ from schemas.records import (
 )
 from streams.apply import apply_record
 from tests.stack import free_port
-from tests.unit.test_golden import CAPTURED, NEW, NEWEST, STATE, path_of
+from tests.unit.test_golden import CAPTURED, FORGETFUL, NEW, NEWEST, STATE, path_of
 
 NOW = datetime(2025, 1, 31, 12, tzinfo=UTC)
 FRAME = encode(CAPTURED)
@@ -240,13 +240,13 @@ def test_a_replayed_capture_is_stored_once_however_often() -> None:
     assert stored == [[3], [0], [0]]
 
 
-def test_a_replay_changes_nothing_of_a_capture_but_what_is_remembered() -> None:
-    record = captures_codec.decode(replay_of(letter(), FRAME, 1).value)
+def test_a_replay_changes_nothing_of_a_capture_but_what_is_remembered_and_how_long() -> None:
+    record = captures_codec.decode(replay_of(letter(), encode(FORGETFUL), 1).value)
     (again,) = map(decode_captured, record.captures)
     assert all(message.remembered for message in again.messages)
     for message, original in zip(again.messages, CAPTURED.messages, strict=True):
         message.remembered = original.remembered
-    assert again == CAPTURED
+    assert again == msgspec.structs.replace(CAPTURED, remember_days=0)
 
 
 def test_of_a_whole_record_what_cant_be_decoded_remains() -> None:

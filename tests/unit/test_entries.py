@@ -108,6 +108,9 @@ def test_a_state_whose_ids_will_be_forgotten_is_replayed_with_the_day_they_are_d
         state_key(CONVERSATION): local_state(5, value),
         b"d" + (3 + 8 + 10).to_bytes(4) + CONVERSATION: b"",
     }
+    value = state(forgotten_before=256, updated_at=3 * DAY_MICROSECONDS + 1)
+    changes = replay_entry(changelog_state_key(CONVERSATION, 5), value, nothing)
+    assert b"d" + (3 + 10).to_bytes(4) + CONVERSATION in changes
 
 
 def test_ids_are_replayed_at_the_positions_that_introduced_them() -> None:

@@ -88,9 +88,9 @@ async def test_a_sweep_spares_an_id_that_was_brought_anew_and_is_on_its_way(
     await worker.take(0, capture(1, 100, "a"))
     await settle(worker)
     worker.producer.acknowledging = False
-    sent = await worker.take(1, capture(1, 110.5, "a"))
+    sent = await worker.take(1, capture(1, 110.5, "a", remember_days=0))
     assert stored(sent) == [1]
-    sent += await worker.take(2, capture(2, 118.2, "a"))
+    sent += await worker.take(2, capture(2, 120.2, "a"))
     offset = 2
     for each in sent:
         is_entries = each.topic == topics.CONVERSATIONS_CHANGELOG
@@ -98,7 +98,40 @@ async def test_a_sweep_spares_an_id_that_was_brought_anew_and_is_on_its_way(
         offset += len(each.entries) if is_entries else 0
     await settle(worker)
     worker.producer.acknowledging = True
-    assert stored(await worker.take(3, capture(1, 118.2, "a"))) == [0]
+    assert stored(await worker.take(3, capture(1, 120.2, "a"))) == [0]
+    await worker.drained()
+
+
+async def test_what_was_forgotten_before_ids_are_kept_for_ever_goes_too(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, acknowledging=True)
+    await worker.take(0, capture(1, 100, "a"), capture(2, 100, "a"))
+    await worker.take(1, capture(1, 110, "b", remember_days=0))
+    await settle(worker)
+    await worker.take(2, capture(3, 118.1, "x"))
+    await settle(worker)
+    assert (kept(worker, MESSAGE), kept(worker, DUE)) == (3, 2)
+    await worker.take(3, capture(3, 120, "x"))
+    await settle(worker)
+    assert (kept(worker, MESSAGE), kept(worker, DUE)) == (2, 1)
+    await worker.drained()
+
+
+async def test_a_conversation_that_changes_while_it_is_swept_takes_no_other_with_it(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(tmp_path, acknowledging=True)
+    ids = [f"{number}" for number in range(100)]
+    for first in range(0, IDS_AT_ONCE, 100):
+        await worker.take(first, capture(1, 100, *(f"{first}-{each}" for each in ids)))
+    await worker.take(IDS_AT_ONCE, capture(1, 100, *ids), capture(2, 100, *ids))
+    await settle(worker)
+    await worker.take(IDS_AT_ONCE + 1, capture(3, 118, "x"))
+    await settle(worker)
+    assert kept(worker, MESSAGE) == 2 * len(ids) + 1
+    sent = await worker.take(IDS_AT_ONCE + 2, capture(1, 118, "y"))
+    await settle(worker)
+    assert tombstones(sent) == 1
+    assert kept(worker, MESSAGE) == len(ids) + 2
     await worker.drained()
 
 
