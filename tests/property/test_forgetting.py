@@ -196,6 +196,17 @@ def test_a_forgetting_has_nothing_swept_that_may_be_asked_for_again() -> None:
     assert [worker.take(at) for at in (2, 3)] == [[0], [1]]
 
 
+def test_a_gateway_whose_clock_is_behind_shortens_no_days() -> None:
+    came = ((0, "a"), (-0.2, "b"), (7.9, "a"), (8, "b"), (8.1, "a"))
+    worker = Worker(
+        [
+            Record(1, at, [captured(UUID(int=1), "one", round((9 + days) * DAY), [message_id], 8)])
+            for at, (days, message_id) in enumerate(came)
+        ]
+    )
+    assert [worker.take(at) for at in range(len(came))] == [[1], [1], [0], [0], [1]]
+
+
 def test_an_id_that_came_again_takes_no_other_of_its_capture_with_it() -> None:
     def one(days: float, *ids: str) -> Captured:
         return captured(UUID(int=1), "one", round((1_000 + days) * DAY), ids, 8)
