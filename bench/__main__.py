@@ -54,7 +54,7 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Mod
     sink = clickhouse.measure(run, directory / "clickhouse", size)
     analysed = analysis.measure(run, directory / "analysis")
     with local_stack(directory / "beside", **STACK | {"OPENBAT_ANALYSIS_WORKERS": "1"}) as stack:
-        analysed.append(analysis.beside(run, stack))
+        analysed += analysis.beside(run, stack)
     grown, memory = growth.measure(run, directory / "growth")
     scaled = scale.measure(run, directory / "scale")
     alone = added_up(gateways[0], workers[0], sink)
