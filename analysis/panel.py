@@ -61,7 +61,7 @@ class Asked(Struct, frozen=True, gc=False):
     known: Collection[tuple[str, str]] = ()
 
 
-class Answered(NamedTuple):
+class Answered(Struct, frozen=True, gc=False):
     """One analyzer's answer about a subject, by its number among those asked; None: put off."""
 
     number: int
@@ -193,15 +193,15 @@ class Panel:
         subjects = [asked[index].subject for index in batch]
         answered, away, over_budget = [], [], []
         reason = UnavailableError("")
-        for index, answer in zip(batch, await self._answers(analyzer, subjects), strict=True):
+        answers = checked(analyzer, subjects, await self._answers(analyzer, subjects))
+        for index, answer in zip(batch, answers, strict=True):
             if isinstance(answer, UnavailableError):
                 away.append(index)
                 reason = answer
             elif isinstance(answer, OverBudgetError):
                 over_budget.append(index)
             else:
-                sound = checked(asked[index].subject, analyzer, answer)
-                answered.append(Answered(index, analyzer, sound))
+                answered.append(Answered(index, analyzer, answer))
         failed = sum(isinstance(each.answer, SubjectError) for each in answered)
         self._count(analyzer.name, "analysed", len(answered) - failed)
         self._count(analyzer.name, "failed", failed)
@@ -246,7 +246,9 @@ def _put_off(analyzer: Analyzer, *batches: list[int]) -> list[Answered]:
     return [Answered(index, analyzer, None) for batch in batches for index in batch]
 
 
-_findings = msgspec.msgpack.Decoder(tuple[Finding, ...])
+_ERRORS = (SubjectError, OverBudgetError, UnavailableError)
+_encode = msgspec.msgpack.Encoder().encode
+_findings = msgspec.msgpack.Decoder(list[tuple[Finding, ...]])
 
 
 class _Attempt(NamedTuple):
@@ -277,22 +279,34 @@ def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
 
 
 def checked(
-    subject: Subject, analyzer: Analyzer, answer: tuple[Finding, ...] | SubjectError
-) -> tuple[Finding, ...] | SubjectError:
-    """Return the answer, or a SubjectError where it is none to what was asked."""
-    if isinstance(answer, SubjectError):
-        return answer
+    analyzer: Analyzer, subjects: Sequence[Subject], answers: Sequence[Answer]
+) -> list[Answer]:
+    """Return the answers, a SubjectError in place of each that is none to what was asked."""
+    told = [answer for answer in answers if not isinstance(answer, _ERRORS)]
     try:
         # Nobody has looked at types so far: a number of NumPy's, say, can't be sent.
-        findings = _findings.decode(msgspec.msgpack.encode(answer))
+        findings = iter(_findings.decode(_encode(told)))
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return SubjectError(f"{analyzer.name} answered with what is no finding")
+        if len(subjects) == 1:
+            return [SubjectError(f"{analyzer.name} answered with what is no finding")]
+        each_alone = zip(subjects, answers, strict=True)
+        return [checked(analyzer, [subject], [answer])[0] for subject, answer in each_alone]
+    return [
+        answer if isinstance(answer, _ERRORS) else _sound(analyzer, subject, next(findings))
+        for subject, answer in zip(subjects, answers, strict=True)
+    ]
+
+
+def _sound(
+    analyzer: Analyzer, subject: Subject, findings: tuple[Finding, ...]
+) -> tuple[Finding, ...] | SubjectError:
+    words = subject.vocabulary
+    for finding in findings:
+        if not _is_sound(finding, words):
+            return SubjectError(f"{analyzer.name} said of {finding.kind} what can't be said")
     wanted = subject.kinds & analyzer.kinds
     if len(findings) != len(wanted) or {finding.kind for finding in findings} != wanted:
         return SubjectError(f"{analyzer.name} did not answer each kind once")
-    for finding in findings:
-        if not _is_sound(finding, subject.vocabulary):
-            return SubjectError(f"{analyzer.name} said of {finding.kind} what can't be said")
     return findings
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct, field
 
-from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY, Kind
+from schemas.analysis import KINDS, MAX_LABEL_CHARACTERS, MAX_VOCABULARY, MESSAGE_KINDS, Kind
+from schemas.capture import Role
 from schemas.codec import Codec
 from schemas.positions import MAX_GENERATION
 
@@ -59,6 +60,10 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
         """What is to be analysed."""
         return _kinds_without(self.analysis_off) if self.analysis else frozenset()
 
+    def message_analyses(self, role: Role) -> frozenset[Kind]:
+        """Return what is to be analysed of a message of this role."""
+        return _message_kinds_without(role, self.analysis_off) if self.analysis else frozenset()
+
     @property
     def is_analysed(self) -> bool:
         return self.analysis and (not self.analysis_off or bool(self.analyses))
@@ -67,6 +72,11 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
 @cache
 def _kinds_without(off: tuple[str, ...]) -> frozenset[Kind]:
     return frozenset(kind for kind in KINDS if kind not in off)
+
+
+@cache
+def _message_kinds_without(role: Role, off: tuple[str, ...]) -> frozenset[Kind]:
+    return MESSAGE_KINDS[role] & _kinds_without(off)
 
 
 class Chatbot(Struct, frozen=True):

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from schemas.records import (
 )
 from streams import asking
 from streams.apply import batches
-from streams.asking import NO_MESSAGES, About, Question
+from streams.asking import NO_MESSAGES, Question
 from streams.changelog import Acknowledged, ChangelogEntry, send_changelog
 from streams.context import (
     Context,
@@ -60,6 +60,8 @@ RESULTS_PER_PART = 250
 
 found_codec = Codec(tuple[Finding, ...], version=1)
 Local = dict[bytes, bytes | None]
+Results = dict[bytes, tuple[bytes, list[Analysis]]]
+"""By conversation: its chatbot, and what was found of it."""
 
 _AFTER_EVERY_KEY = b"\xff" * 32
 
@@ -76,7 +78,7 @@ class _Gulp:
         self.local: Local = {}
         self.changelog: list[ChangelogEntry] = []
         self.swept = False
-        self._asked = set[About]()
+        self._asked = set[Hashable]()
 
     def ask(self, questions: Iterable[Question]) -> None:
         """Take in questions, but for those that are here already.
@@ -85,8 +87,9 @@ class _Gulp:
         is paid for twice.
         """
         for question in questions:
-            if question.about not in self._asked:
-                self._asked.add(question.about)
+            about = question.about
+            if about not in self._asked:
+                self._asked.add(about)
                 self.questions.append(question)
 
 
@@ -149,6 +152,7 @@ class AnalysisAgent:
         items = [each async for each in self._items(topics.ANALYSIS, partition, records, gulp)]
         fresh = (item.conversation_id for item, _, _ in items if item.said is None)
         self._read_contexts(partition, fresh, gulp)
+        hurries = self._panel.hurries
         for item, new, source in items:
             known = gulp.contexts[item.conversation_id] if item.said is None else None
             taken = take_in(known, item, new, source.offset, source.index, self._quiet)
@@ -156,13 +160,13 @@ class AnalysisAgent:
                 gulp.contexts[item.conversation_id] = taken.context
                 clock = max(clock, taken.context.received_at)
             counts[item.chatbot_id] += len(new)
-            if counts[item.chatbot_id] <= share and not self._panel.hurries:
+            if counts[item.chatbot_id] <= share and not hurries:
                 gulp.ask(self._questions(item, new, taken.before, source))
             elif item.said is None:
                 gulp.put_off.append(replace(item, said=known.said if known else []))
             else:
                 gulp.put_off.append(item)
-        if not self._panel.hurries:
+        if not hurries:
             # No record from the future makes conversations quiet before their time.
             self._sweep(partition, min(clock, self._now()), gulp)
         for conversation_id, after in gulp.contexts.items():
@@ -274,21 +278,27 @@ class AnalysisAgent:
     ) -> None:
         """Ask the panel, send what it says, and ack the records when all is acknowledged."""
         questions = gulp.questions
-        asked, results = self._recall(partition, questions)
+        results: Results = {}
+        known = self._recall(partition, questions, results)
+        asked = [
+            Asked(question.subject, question.item.analyzers, known.get(number, ()))
+            for number, question in enumerate(questions)
+        ]
         await self._dead_letter_unasked(gulp)
         failed: defaultdict[int, list[tuple[Analyzer, SubjectError]]] = defaultdict(list)
         async with contextlib.aclosing(self._panel.judge(asked, patience_seconds)) as judging:
             async for answers in judging:
                 await self._keep(partition, questions, answers)
                 now = self._now()
-                for number, analyzer, answer in answers:
-                    question = questions[number]
+                for each in answers:
+                    analyzer, answer = each.analyzer, each.answer
+                    question = questions[each.number]
                     if answer is None:
                         gulp.put_off.append(question.alone(analyzer))
                     elif isinstance(answer, SubjectError):
-                        failed[number].append((analyzer, answer))
+                        failed[each.number].append((analyzer, answer))
                     else:
-                        results.append((question, question.rows(analyzer, answer, now)))
+                        _add(results, question, question.rows(analyzer, answer, now))
         for number, errors in failed.items():
             # One letter: a second one of the same source would replace it.
             question = questions[number]
@@ -316,26 +326,28 @@ class AnalysisAgent:
                 await self._dead_letter(gulp, "failed_analysis", detail, question.source, alone)
 
     def _recall(
-        self, partition: int, questions: list[Question]
-    ) -> tuple[list[Asked], list[tuple[Question, list[Analysis]]]]:
-        """Return what is to be asked, and the results that paid analyzers had before a replay."""
-        asked, results = [], []
-        paid = [analyzer for analyzer in self._panel.analyzers if analyzer.paid]
-        keys = [question.found_key(each) for question in questions for each in paid]
-        entries = self._table.read(partition, keys)
-        for question in questions:
-            known = set()
-            for analyzer in paid:
-                entry = entries.get(question.found_key(analyzer))
-                # A re-analysis asks again: that is what it is for.
-                if entry is None or question.item.run:
-                    continue
-                with contextlib.suppress(UndecodableError):  # at worst it is paid for again
-                    found = found_codec.decode(entry)
-                    known.add((analyzer.name, analyzer.version))
-                    results.append((question, question.rows(analyzer, found, self._now())))
-            asked.append(Asked(question.subject, question.item.analyzers, known))
-        return asked, results
+        self, partition: int, questions: list[Question], results: Results
+    ) -> dict[int, set[tuple[str, str]]]:
+        """Add the results that paid analyzers had before a replay, and return whose they are."""
+        keys = [
+            (number, analyzer, question.found_key(analyzer))
+            for analyzer in self._panel.analyzers
+            if analyzer.paid
+            for number, question in enumerate(questions)
+            # A re-analysis asks again: that is what it is for.
+            if not question.item.run
+        ]
+        entries = self._table.read(partition, [key for _, _, key in keys])
+        known: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
+        for number, analyzer, key in keys:
+            if key not in entries:
+                continue
+            with contextlib.suppress(UndecodableError):  # at worst it is paid for again
+                found = found_codec.decode(entries[key])
+                rows = questions[number].rows(analyzer, found, self._now())
+                _add(results, questions[number], rows)
+                known[number].add((analyzer.name, analyzer.version))
+        return known
 
     async def _keep(
         self, partition: int, questions: list[Question], answers: list[Answered]
@@ -346,9 +358,11 @@ class AnalysisAgent:
         forgotten would keep it for ever.
         """
         found: Local = {
-            questions[number].found_key(analyzer): found_codec.encode(answer)
-            for number, analyzer, answer in answers
-            if analyzer.paid and isinstance(answer, tuple) and not questions[number].item.run
+            questions[each.number].found_key(each.analyzer): found_codec.encode(each.answer)
+            for each in answers
+            if each.analyzer.paid
+            and isinstance(each.answer, tuple)
+            and not questions[each.number].item.run
         }
         if found:
             await self._write(partition, found, list(found.items()), [], lambda: None)
@@ -383,17 +397,13 @@ class AnalysisAgent:
     async def _send(
         self,
         partition: int,
-        results: list[tuple[Question, list[Analysis]]],
+        results: Results,
         put_off: list[AnalysisItem],
     ) -> list[Acknowledged]:
         send = self._producer.send
-        conversations: dict[tuple[bytes, bytes], list[Analysis]] = {}
-        for question, rows in results:
-            item = question.item
-            conversations.setdefault((item.chatbot_id, item.conversation_id), []).extend(rows)
         found = [
             encode(Analysed(chatbot_id, conversation_id, rows[start : start + RESULTS_PER_PART]))
-            for (chatbot_id, conversation_id), rows in conversations.items()
+            for conversation_id, (chatbot_id, rows) in results.items()
             for start in range(0, len(rows), RESULTS_PER_PART)
         ]
         return [
@@ -410,3 +420,12 @@ class AnalysisAgent:
     ) -> None:
         letter = DeadLetter(reason, detail_of(error), source)
         gulp.written.append(await self._dead_letters.send(letter, value))
+
+
+def _add(results: Results, question: Question, rows: list[Analysis]) -> None:
+    item = question.item
+    found = results.get(item.conversation_id)
+    if found is None:
+        results[item.conversation_id] = item.chatbot_id, rows
+    else:
+        found[1].extend(rows)

@@ -1,6 +1,6 @@
 """From items of `analysis` to what analyzers are asked, and from their answers to rows. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from analysis.protocol import Analyzer, Finding, Subject, Vocabulary, family
 from schemas.analyses import WHOLE_CONVERSATION, Analysis
-from schemas.analysis import CONVERSATION_KINDS, MESSAGE_KINDS
+from schemas.analysis import CONVERSATION_KINDS
 from schemas.chatbots import ChatbotSettings
 from schemas.dead_letters import Source
 from schemas.records import AnalysisItem, NewMessage, Said, encode
@@ -17,9 +17,7 @@ from streams.context import found_key
 
 NO_MESSAGES = msgspec.Raw(encode([]))
 
-About = tuple[bytes, int, bool, int, tuple[str, ...], int]
-"""A conversation, a position in it, whether it is the whole up to there, its revision then, the
-analyzers that are named, the re-analysis."""
+_NO_REVISION = -1
 
 
 class Question(Struct, frozen=True, gc=False):
@@ -48,22 +46,16 @@ class Question(Struct, frozen=True, gc=False):
         return replace(self.part_of, index=self.part)
 
     @property
-    def about(self) -> About:
+    def about(self) -> tuple[Hashable, ...]:
         """What is asked of whom: the same again would have the same rows."""
-        item, message, analyzers = self.item, self.message, tuple(self.item.analyzers)
-        if message:
-            return item.conversation_id, message.position, False, 0, analyzers, item.run
-        return item.conversation_id, self.position, True, item.revision, analyzers, item.run
+        item = self.item
+        revision = item.revision if self.message is None else _NO_REVISION
+        return item.conversation_id, self.position, revision, item.run, *item.analyzers
 
     @property
     def position(self) -> int:
         """Of the message; of a conversation, that of its newest message."""
         return self.message.position if self.message else self.said[-1].position
-
-    @property
-    def _received_at(self) -> int:
-        # A conversation's revision is a time too: that of the capture that changed it.
-        return self.message.received_at if self.message else min(self.item.revision, LAST_INSTANT)
 
     def found_key(self, analyzer: Analyzer) -> bytes:
         """Return the key that the analyzer's findings about it are kept under."""
@@ -75,12 +67,18 @@ class Question(Struct, frozen=True, gc=False):
     def rows(self, analyzer: Analyzer, findings: Sequence[Finding], now: int) -> list[Analysis]:
         """Return a result per finding, analysed now, in microseconds."""
         item, message, name, version = self.item, self.message, analyzer.name, analyzer.version
-        message_id, revision = (message.id, 0) if message else (WHOLE_CONVERSATION, item.revision)
-        received_at, position = self._received_at, self.position
+        if message is None:
+            message_id, position, revision = WHOLE_CONVERSATION, self.position, item.revision
+            # A revision is a time too: that of the capture that changed the conversation.
+            received_at = min(revision, LAST_INSTANT)
+        else:
+            message_id, position, revision = message.id, message.position, 0
+            received_at = message.received_at
+        run = item.run
         return [
             Analysis(
                 message_id, each.kind, name, version, each.score, each.label, each.labels,
-                each.reasoning, received_at, position, revision, now, item.run,
+                each.reasoning, received_at, position, revision, now, run,
             )
             for each in findings
         ]  # fmt: skip
@@ -116,11 +114,13 @@ def of_messages(
 
     """
     vocabulary = _vocabulary(settings)
-    for at, (message, said) in enumerate(zip(new, before, strict=True), start=1):
-        kinds = MESSAGE_KINDS[message.role] & settings.analyses
+    chatbot_id, part = item.chatbot_id, source.index
+    for message, said in zip(new, before, strict=True):
+        part += 1
+        kinds = settings.message_analyses(message.role)
         if kinds:
-            subject = Subject(item.chatbot_id, message, said, kinds, vocabulary)
-            yield Question(subject, item, message, said, source, source.index + at)
+            subject = Subject(chatbot_id, message, said, kinds, vocabulary)
+            yield Question(subject, item, message, said, source, part)
 
 
 def of_conversation(

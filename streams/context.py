@@ -16,7 +16,7 @@ Locally there is one context per conversation, and an index of when something is
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from operator import attrgetter, ge
+from operator import ge
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -69,7 +69,7 @@ class Quiet(NamedTuple):
     forgotten: int
 
 
-class TakenIn(NamedTuple):
+class TakenIn(Struct, frozen=True, gc=False):
     """The context after an item, and what was said before each of its messages."""
 
     context: Context
@@ -89,18 +89,20 @@ def take_in(
     What the context knows already leaves it as it is: the very same object is returned. Each
     message is told what was said before it, of what is remembered, whichever came first.
     """
-    said = [*(context.said if context else item.said or ()), *map(remembered, new)]
-    positions = list(map(_position, said))
+    known = context.said if context else item.said or []
+    said = (*known, *map(remembered, new))
+    ends: Sequence[int] = range(len(known), len(said))
+    positions = [each.position for each in said]
     if any(map(ge, positions, positions[1:])):  # what came before comes again
         at = dict(zip(positions, said, strict=True))
         positions = sorted(at)
-        said = [at[position] for position in positions]
-    ends = [bisect_left(positions, message.position) for message in new]
-    before = [tuple(said[max(0, end - SAID_MESSAGES) : end]) for end in ends]
-    position = max(map(_position, new), default=0)
+        said = tuple(at[position] for position in positions)
+        ends = [bisect_left(positions, message.position) for message in new]
+    before = [said[max(0, end - SAID_MESSAGES) : end] for end in ends]
+    position = max([message.position for message in new], default=0)
     if context is not None and position <= context.position:
         return TakenIn(context, before)
-    received_at = max(map(_received_at, new), default=0)
+    received_at = max([message.received_at for message in new], default=0)
     if context is not None:
         received_at = max(received_at, context.received_at)
     # The release before this one sent no revision; it is a time, so this is near it.
@@ -108,12 +110,9 @@ def take_in(
     due = received_at + quiet.judged
     grown = Context(
         item.chatbot_id, item.conversation_id, revision, position, received_at, False, due,
-        offset, number, said[-SAID_MESSAGES:],
+        offset, number, list(said[-SAID_MESSAGES:]),
     )  # fmt: skip
     return TakenIn(grown, before)
-
-
-_position, _received_at = attrgetter("position"), attrgetter("received_at")
 
 
 def judged(context: Context, quiet: Quiet) -> Context:

@@ -10,6 +10,7 @@ import pytest
 from analysis import panel as panel_module
 from analysis.panel import PAID_AT_ONCE, Answered, Asked, Panel, checked
 from analysis.protocol import (
+    AnalyzerError,
     Answer,
     Finding,
     OverBudgetError,
@@ -137,13 +138,15 @@ SOUND = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sound_answer_is_believed(kind: Kind) -> None:
     analyzer = FakeAnalyzer("a")
-    assert checked(subject(kinds=frozenset({kind})), analyzer, (SOUND[kind],)) == (SOUND[kind],)
+    answer = (SOUND[kind],)
+    assert checked(analyzer, [subject(kinds=frozenset({kind}))], [answer]) == [answer]
 
 
 def test_what_an_analyzer_can_not_be_asked_it_need_not_answer() -> None:
     analyzer = FakeAnalyzer("a", kinds=frozenset({"topics", "behaviour"}))
     answer = (SOUND["topics"],)
-    assert checked(subject(kinds=frozenset({"topics", "intent"})), analyzer, answer) == answer
+    asked = [subject(kinds=frozenset({"topics", "intent"}))]
+    assert checked(analyzer, asked, [answer]) == [answer]
 
 
 ANYTHING: Any = object()
@@ -176,6 +179,7 @@ UNSOUND: list[tuple[Kind, Any]] = [
     ("intent", "refund"),
     ("intent", ("refund",)),
     ("intent", ValueError("secret")),
+    ("intent", AnalyzerError("secret")),
     ("intent", (ANYTHING,)),
     ("intent", (Finding("intent", "refund", reasoning=ANYTHING),)),
     ("intent", (Finding("intent", "refund", reasoning="\ud800"),)),
