@@ -1,6 +1,6 @@
 """How long a gateway collects captures before it sends them, and replies before it reads. Pure."""
 
-SHARE = 0.25
+SHARE = 0.5
 """Of what replies take that captures linger, and of that again that replies do."""
 WEIGHT = 0.125
 """Of the newest reply in the moving average."""
