@@ -118,7 +118,12 @@ class Panel:
         """
         loop = asyncio.get_running_loop()
         for analyzer in self.analyzers:
-            wanted = [index for index, each in enumerate(asked) if _is_for(analyzer, each)]
+            kinds = analyzer.kinds
+            wanted = [
+                index
+                for index, each in enumerate(asked)
+                if not (each.subject.kinds.isdisjoint(kinds) or _is_left_out(analyzer, each))
+            ]
             batches = (
                 wanted[start : start + analyzer.batch_size]
                 for start in range(0, len(wanted), analyzer.batch_size)
@@ -270,12 +275,10 @@ def _is_named(analyzer: Analyzer, names: Collection[str]) -> bool:
     return analyzer.name in names or family(analyzer.name) in names
 
 
-def _is_for(analyzer: Analyzer, asked: Asked) -> bool:
+def _is_left_out(analyzer: Analyzer, asked: Asked) -> bool:
     if asked.analyzers and not _is_named(analyzer, asked.analyzers):
-        return False
-    if asked.known and (analyzer.name, analyzer.version) in asked.known:
-        return False
-    return not asked.subject.kinds.isdisjoint(analyzer.kinds)
+        return True
+    return bool(asked.known) and (analyzer.name, analyzer.version) in asked.known
 
 
 def checked(
@@ -320,12 +323,14 @@ def _is_sound(finding: Finding, words: Vocabulary) -> bool:
     elif score is not None:
         return False
     if kind == "topics":
+        longest = max(map(len, labels), default=0)
         return not label and (
-            len(labels) <= MAX_TOPICS
-            and all(0 < len(topic) <= MAX_LABEL_CHARACTERS for topic in labels)
+            len(labels) <= MAX_TOPICS and all(labels) and longest <= MAX_LABEL_CHARACTERS
         )
     if kind == "flags":
-        return not label and len(set(labels)) == len(labels) and set(labels) <= set(words.flags)
+        return not label and (
+            not labels or (len(set(labels)) == len(labels) and set(labels) <= set(words.flags))
+        )
     if labels:
         return False
     if kind == "intent":

@@ -60,9 +60,10 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
         """What is to be analysed."""
         return _kinds_without(self.analysis_off) if self.analysis else frozenset()
 
-    def message_analyses(self, role: Role) -> frozenset[Kind]:
-        """Return what is to be analysed of a message of this role."""
-        return _message_kinds_without(role, self.analysis_off) if self.analysis else frozenset()
+    @property
+    def message_analyses(self) -> dict[Role, frozenset[Kind]]:
+        """What is to be analysed of a message, by its role; nothing of one that is not there."""
+        return _message_kinds_without(self.analysis_off) if self.analysis else {}
 
     @property
     def is_analysed(self) -> bool:
@@ -75,8 +76,9 @@ def _kinds_without(off: tuple[str, ...]) -> frozenset[Kind]:
 
 
 @cache
-def _message_kinds_without(role: Role, off: tuple[str, ...]) -> frozenset[Kind]:
-    return MESSAGE_KINDS[role] & _kinds_without(off)
+def _message_kinds_without(off: tuple[str, ...]) -> dict[Role, frozenset[Kind]]:
+    left = {role: kinds & _kinds_without(off) for role, kinds in MESSAGE_KINDS.items()}
+    return {role: kinds for role, kinds in left.items() if kinds}
 
 
 class Chatbot(Struct, frozen=True):

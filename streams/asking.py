@@ -113,11 +113,11 @@ def of_messages(
         source: the item's; its messages are counted on from it.
 
     """
-    vocabulary = _vocabulary(settings)
+    vocabulary, analyses = _vocabulary(settings), settings.message_analyses
     chatbot_id, part = item.chatbot_id, source.index
     for message, said in zip(new, before, strict=True):
         part += 1
-        kinds = settings.message_analyses(message.role)
+        kinds = analyses.get(message.role)
         if kinds:
             subject = Subject(chatbot_id, message, said, kinds, vocabulary)
             yield Question(subject, item, message, said, source, part)

@@ -90,7 +90,7 @@ def take_in(
     message is told what was said before it, of what is remembered, whichever came first.
     """
     known = context.said if context else item.said or []
-    said = (*known, *map(remembered, new))
+    said = (*known, *[remembered(message) for message in new])
     ends: Sequence[int] = range(len(known), len(said))
     positions = [each.position for each in said]
     if any(map(ge, positions, positions[1:])):  # what came before comes again
