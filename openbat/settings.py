@@ -202,7 +202,7 @@ class Settings(Struct, frozen=True):
     ] = 1.0
     longest_linger_milliseconds: Annotated[
         Annotated[float, Meta(ge=0, le=1000)],
-        Meta(description="How long it collects them at most, where the conversations workers lag."),
+        Meta(description="How long it collects them at most, where replies take long."),
     ] = 20.0
     unready_seconds: Annotated[
         Annotated[float, Meta(ge=0, le=300)],

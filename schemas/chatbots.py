@@ -4,6 +4,7 @@ Beside the chatbots it holds one more entry, the captures topic's generation, un
 no UUID.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Literal, get_args
@@ -61,7 +62,7 @@ class ChatbotSettings(Struct, frozen=True, omit_defaults=True):
         return _kinds_without(self.analysis_off) if self.analysis else frozenset()
 
     @property
-    def message_analyses(self) -> dict[Role, frozenset[Kind]]:
+    def message_analyses(self) -> Mapping[Role, frozenset[Kind]]:
         """What is to be analysed of a message, by its role; nothing of one that is not there."""
         return _message_kinds_without(self.analysis_off) if self.analysis else {}
 
@@ -76,7 +77,7 @@ def _kinds_without(off: tuple[str, ...]) -> frozenset[Kind]:
 
 
 @cache
-def _message_kinds_without(off: tuple[str, ...]) -> dict[Role, frozenset[Kind]]:
+def _message_kinds_without(off: tuple[str, ...]) -> Mapping[Role, frozenset[Kind]]:
     left = {role: kinds & _kinds_without(off) for role, kinds in MESSAGE_KINDS.items()}
     return {role: kinds for role, kinds in left.items() if kinds}
 

@@ -18,6 +18,7 @@ from streams.context import found_key
 NO_MESSAGES = msgspec.Raw(encode([]))
 
 _NO_REVISION = -1
+"""A message's: no conversation has it."""
 
 
 class Question(Struct, frozen=True, gc=False):
