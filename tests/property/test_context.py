@@ -141,6 +141,7 @@ steps = st.builds(
     st.sampled_from(CONVERSATIONS),
     st.sampled_from(["take", "take", "replay", "found", "judge", "judge", "forget"]),
 )
+SWEEPING = {"judge", "forget"}
 gulps = st.lists(st.lists(steps, min_size=1, max_size=4), min_size=1, max_size=12)
 
 
@@ -162,7 +163,8 @@ class Live:
     def _process(self, gulp: list[Step]) -> None:
         before = {each: decode_context(self.table.get(context_key(each))) for each in CONVERSATIONS}
         after = dict(before)
-        for conversation_id, kind in gulp:
+        # As the agent does: what is quiet is looked at when all records are taken in.
+        for conversation_id, kind in sorted(gulp, key=lambda step: step.kind in SWEEPING):
             known = after[conversation_id]
             if kind in {"take", "replay"}:
                 self._time += kind == "take"
