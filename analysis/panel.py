@@ -2,13 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal, NamedTuple
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from analysis.protocol import (
     Analyzer,
@@ -46,27 +45,28 @@ Count = Callable[[str, Outcome, int], None]
 """Told the analyzer's name, what became of subjects, and of how many."""
 
 
-class Asked(Struct, frozen=True, gc=False):
-    """A subject, and who need not be asked about it.
+class Wanted(NamedTuple):
+    """Who is to be asked about a subject.
 
     Attributes:
-        subject: what is to be judged.
         analyzers: names or families of those that are asked; empty for all.
         known: those whose findings are there already.
 
     """
 
-    subject: Subject
     analyzers: Collection[str] = ()
     known: Collection[tuple[str, str]] = ()
 
 
-class Answered(Struct, frozen=True, gc=False):
-    """One analyzer's answer about a subject, by its number among those asked; None: put off."""
+Settled = tuple[Finding, ...] | SubjectError | None
+"""What became of a subject: findings, or why there will never be any; None: it is put off."""
 
-    number: int
+
+class Answers(NamedTuple):
+    """One analyzer's answers, each with its subject's number among those asked about."""
+
     analyzer: Analyzer
-    answer: tuple[Finding, ...] | SubjectError | None
+    found: list[tuple[int, Settled]]
 
 
 class Panel:
@@ -109,29 +109,36 @@ class Panel:
             await self._answers(analyzer, [])
 
     async def judge(
-        self, asked: Sequence[Asked], patience_seconds: float
-    ) -> AsyncGenerator[list[Answered]]:
+        self, subjects: Sequence[Subject], wanted: Mapping[int, Wanted], patience_seconds: float
+    ) -> AsyncGenerator[Answers]:
         """Yield answers, a batch of one analyzer's at a time.
 
         Waits so long for an analyzer that is away, where nobody takes its place; what is not
         answered then, or when it is told to hurry, is put off. Subjects over budget have no answer.
+
+        Args:
+            subjects: what is to be judged.
+            wanted: who is asked about subjects that not all are asked about, by their numbers.
+            patience_seconds: how long to wait.
+
         """
         loop = asyncio.get_running_loop()
         for analyzer in self.analyzers:
             kinds = analyzer.kinds
-            wanted = [
-                index
-                for index, each in enumerate(asked)
-                if not (each.subject.kinds.isdisjoint(kinds) or _is_left_out(analyzer, each))
+            left_out = {number for number, who in wanted.items() if _is_left_out(analyzer, who)}
+            asked = [
+                number
+                for number, subject in enumerate(subjects)
+                if number not in left_out and not subject.kinds.isdisjoint(kinds)
             ]
             batches = (
-                wanted[start : start + analyzer.batch_size]
-                for start in range(0, len(wanted), analyzer.batch_size)
+                asked[start : start + analyzer.batch_size]
+                for start in range(0, len(asked), analyzer.batch_size)
             )
             until = loop.time() + patience_seconds
-            async with aclosing(self._ask_all(analyzer, asked, batches, until)) as answers:
-                async for answered in answers:
-                    yield answered
+            async with aclosing(self._ask_all(analyzer, subjects, batches, until)) as answering:
+                async for answers in answering:
+                    yield answers
 
     async def close(self) -> None:
         others = [self._fallback] if self._fallback else []
@@ -141,10 +148,10 @@ class Panel:
     async def _ask_all(
         self,
         analyzer: Analyzer,
-        asked: Sequence[Asked],
+        subjects: Sequence[Subject],
         batches: Iterator[list[int]],
         until: float,
-    ) -> AsyncGenerator[list[Answered]]:
+    ) -> AsyncGenerator[Answers]:
         """Ask about batches, of a paid analyzer several at once: it waits for others then."""
         loop = asyncio.get_running_loop()
         under_way: dict[asyncio.Task[_Attempt], list[int]] = {}
@@ -153,7 +160,7 @@ class Panel:
         try:
             while not self.hurries:
                 while len(under_way) < at_once and (batch := next(batches, None)) is not None:
-                    under_way[asyncio.create_task(self._ask(analyzer, asked, batch))] = batch
+                    under_way[asyncio.create_task(self._ask(analyzer, subjects, batch))] = batch
                 if not under_way:
                     return
                 done, _ = await asyncio.wait(
@@ -163,19 +170,21 @@ class Panel:
                     del under_way[task]
                     answered, left, number, wait_seconds = task.result()
                     if left and loop.time() + wait_seconds > until:
-                        answered += _put_off(analyzer, left)
                         # The others would be told the same.
-                        answered += _put_off(analyzer, *batches)
+                        yield _put_off(analyzer, left, *batches)
                     elif left:
-                        again = self._ask(analyzer, asked, left, number, wait_seconds)
+                        again = self._ask(analyzer, subjects, left, number, wait_seconds)
                         under_way[asyncio.create_task(again)] = left
-                    yield answered
+                    for answers in answered:
+                        yield answers
             # What is paid for already may be about to come.
             if under_way:
                 await asyncio.wait(under_way, timeout=HURRIED_SECONDS)
             for task, batch in under_way.items():
                 if task.done():
-                    yield task.result().answered + _put_off(analyzer, task.result().left)
+                    for answers in task.result().answered:
+                        yield answers
+                    yield _put_off(analyzer, task.result().left)
                 else:
                     yield _put_off(analyzer, batch)
             yield _put_off(analyzer, *batches)
@@ -188,17 +197,18 @@ class Panel:
     async def _ask(
         self,
         analyzer: Analyzer,
-        asked: Sequence[Asked],
+        subjects: Sequence[Subject],
         batch: list[int],
         number: int = 0,
         wait_seconds: float = 0.0,
     ) -> "_Attempt":
         """Ask once, after a wait; with a fallback, that one too about what is not answered."""
         await asyncio.sleep(wait_seconds)
-        subjects = [asked[index].subject for index in batch]
-        answered, away, over_budget = [], [], []
+        of_batch = [subjects[index] for index in batch]
+        answers = checked(analyzer, of_batch, await self._answers(analyzer, of_batch))
+        found: list[tuple[int, Settled]] = []
+        away, over_budget, failed = [], [], 0
         reason = UnavailableError("")
-        answers = checked(analyzer, subjects, await self._answers(analyzer, subjects))
         for index, answer in zip(batch, answers, strict=True):
             if isinstance(answer, UnavailableError):
                 away.append(index)
@@ -206,14 +216,15 @@ class Panel:
             elif isinstance(answer, OverBudgetError):
                 over_budget.append(index)
             else:
-                answered.append(Answered(index, analyzer, answer))
-        failed = sum(isinstance(each.answer, SubjectError) for each in answered)
-        self._count(analyzer.name, "analysed", len(answered) - failed)
+                found.append((index, answer))
+                failed += isinstance(answer, SubjectError)
+        answered = [Answers(analyzer, found)]
+        self._count(analyzer.name, "analysed", len(found) - failed)
         self._count(analyzer.name, "failed", failed)
         if self._fallback is not None and self._fallback is not analyzer:
             self._count(analyzer.name, "fallback", len(away) + len(over_budget))
             if away or over_budget:
-                stood_in = await self._ask(self._fallback, asked, away + over_budget, number)
+                stood_in = await self._ask(self._fallback, subjects, away + over_budget, number)
                 # Where that one is away too, both are asked again.
                 return stood_in._replace(answered=answered + stood_in.answered)
             return _Attempt(answered)
@@ -247,8 +258,8 @@ class Panel:
         return answers
 
 
-def _put_off(analyzer: Analyzer, *batches: list[int]) -> list[Answered]:
-    return [Answered(index, analyzer, None) for batch in batches for index in batch]
+def _put_off(analyzer: Analyzer, *batches: list[int]) -> Answers:
+    return Answers(analyzer, [(number, None) for batch in batches for number in batch])
 
 
 _ERRORS = (SubjectError, OverBudgetError, UnavailableError)
@@ -259,7 +270,7 @@ _findings = msgspec.msgpack.Decoder(list[tuple[Finding, ...]])
 class _Attempt(NamedTuple):
     """What one attempt brought: answers, and what to ask again, for the how manieth time, when."""
 
-    answered: list[Answered]
+    answered: list[Answers]
     left: list[int] = []  # noqa: RUF012 - never changed
     number: int = 0
     wait_seconds: float = 0.0
@@ -275,10 +286,10 @@ def _is_named(analyzer: Analyzer, names: Collection[str]) -> bool:
     return analyzer.name in names or family(analyzer.name) in names
 
 
-def _is_left_out(analyzer: Analyzer, asked: Asked) -> bool:
-    if asked.analyzers and not _is_named(analyzer, asked.analyzers):
+def _is_left_out(analyzer: Analyzer, wanted: Wanted) -> bool:
+    if wanted.analyzers and not _is_named(analyzer, wanted.analyzers):
         return True
-    return bool(asked.known) and (analyzer.name, analyzer.version) in asked.known
+    return (analyzer.name, analyzer.version) in wanted.known
 
 
 def checked(

@@ -43,7 +43,7 @@ LATER_AT_ONCE = 2
 NICENESS = 10
 """Analysis may never slow a capture down where they share a machine."""
 
-GC_THRESHOLD = 20_000
+GC_THRESHOLD = 100_000
 
 MICROSECONDS = 1_000_000
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterato
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
-from analysis.panel import Answered, Asked, Panel
+from analysis.panel import Answers, Panel, Wanted
 from analysis.protocol import Analyzer, Finding, SubjectError
 from schemas import topics
 from schemas.analyses import Analysed, Analysis, analyses_codec
@@ -80,12 +80,16 @@ class _Gulp:
         self.swept = False
         self._asked = set[Hashable]()
 
-    def ask(self, questions: Iterable[Question]) -> None:
-        """Take in questions, but for those that are here already.
+    def ask(self, questions: Iterable[Question], *, are_new: bool = False) -> None:
+        """Take in questions, but for those that are here already, unless they can't be.
 
         What was put off or sent before a kill comes again, often in one gulp with the first: none
         is paid for twice.
         """
+        if are_new:
+            self.questions.extend(questions)
+            return
+        self._asked.update(each.about for each in self.questions[len(self._asked) :])
         for question in questions:
             about = question.about
             if about not in self._asked:
@@ -161,7 +165,7 @@ class AnalysisAgent:
                 clock = max(clock, taken.context.received_at)
             counts[item.chatbot_id] += len(new)
             if counts[item.chatbot_id] <= share and not hurries:
-                gulp.ask(self._questions(item, new, taken.before, source))
+                gulp.ask(self._questions(item, new, taken.before, source), are_new=taken.is_new)
             elif item.said is None:
                 gulp.put_off.append(replace(item, said=known.said if known else []))
             else:
@@ -280,23 +284,25 @@ class AnalysisAgent:
         questions = gulp.questions
         results: Results = {}
         known = self._recall(partition, questions, results)
-        asked = [
-            Asked(question.subject, question.item.analyzers, known.get(number, ()))
+        subjects = [question.subject for question in questions]
+        wanted = {
+            number: Wanted(question.item.analyzers, known.get(number, ()))
             for number, question in enumerate(questions)
-        ]
+            if question.item.analyzers or number in known
+        }
         await self._dead_letter_unasked(gulp)
         failed: defaultdict[int, list[tuple[Analyzer, SubjectError]]] = defaultdict(list)
-        async with contextlib.aclosing(self._panel.judge(asked, patience_seconds)) as judging:
+        judge = self._panel.judge(subjects, wanted, patience_seconds)
+        async with contextlib.aclosing(judge) as judging:
             async for answers in judging:
                 await self._keep(partition, questions, answers)
-                now = self._now()
-                for each in answers:
-                    analyzer, answer = each.analyzer, each.answer
-                    question = questions[each.number]
+                analyzer, now = answers.analyzer, self._now()
+                for number, answer in answers.found:
+                    question = questions[number]
                     if answer is None:
                         gulp.put_off.append(question.alone(analyzer))
                     elif isinstance(answer, SubjectError):
-                        failed[each.number].append((analyzer, answer))
+                        failed[number].append((analyzer, answer))
                     else:
                         _add(results, question, question.rows(analyzer, answer, now))
         for number, errors in failed.items():
@@ -349,20 +355,19 @@ class AnalysisAgent:
                 known[number].add((analyzer.name, analyzer.version))
         return known
 
-    async def _keep(
-        self, partition: int, questions: list[Question], answers: list[Answered]
-    ) -> None:
+    async def _keep(self, partition: int, questions: list[Question], answers: Answers) -> None:
         """Keep what a paid analyzer found, before anything else can go wrong.
 
         Of a re-analysis nothing is kept: it would not be read, and a conversation that is long
         forgotten would keep it for ever.
         """
+        analyzer = answers.analyzer
+        if not analyzer.paid:
+            return
         found: Local = {
-            questions[each.number].found_key(each.analyzer): found_codec.encode(each.answer)
-            for each in answers
-            if each.analyzer.paid
-            and isinstance(each.answer, tuple)
-            and not questions[each.number].item.run
+            questions[number].found_key(analyzer): found_codec.encode(answer)
+            for number, answer in answers.found
+            if isinstance(answer, tuple) and not questions[number].item.run
         }
         if found:
             await self._write(partition, found, list(found.items()), [], lambda: None)

@@ -16,7 +16,6 @@ Locally there is one context per conversation, and an index of when something is
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from operator import ge
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -70,10 +69,14 @@ class Quiet(NamedTuple):
 
 
 class TakenIn(Struct, frozen=True, gc=False):
-    """The context after an item, and what was said before each of its messages."""
+    """The context after an item, and what was said before each of its messages.
+
+    `is_new` tells that none of its messages can have been taken in before.
+    """
 
     context: Context
     before: list[tuple[Said, ...]]
+    is_new: bool
 
 
 def take_in(
@@ -90,18 +93,20 @@ def take_in(
     message is told what was said before it, of what is remembered, whichever came first.
     """
     known = context.said if context else item.said or []
-    said = (*known, *[remembered(message) for message in new])
-    ends: Sequence[int] = range(len(known), len(said))
-    positions = [each.position for each in said]
-    if any(map(ge, positions, positions[1:])):  # what came before comes again
-        at = dict(zip(positions, said, strict=True))
+    said = (*known, *map(remembered, new))
+    is_new = item.said is None and _follow(new, known)
+    if is_new:
+        ends: Sequence[int] = range(len(known), len(said))
+        position = new[-1].position if new else 0
+    else:  # what came before may come again
+        at = {each.position: each for each in said}
         positions = sorted(at)
-        said = tuple(at[position] for position in positions)
+        said = tuple([at[position] for position in positions])
         ends = [bisect_left(positions, message.position) for message in new]
+        position = max([message.position for message in new], default=0)
     before = [said[max(0, end - SAID_MESSAGES) : end] for end in ends]
-    position = max([message.position for message in new], default=0)
     if context is not None and position <= context.position:
-        return TakenIn(context, before)
+        return TakenIn(context, before, is_new)
     received_at = max([message.received_at for message in new], default=0)
     if context is not None:
         received_at = max(received_at, context.received_at)
@@ -112,7 +117,17 @@ def take_in(
         item.chatbot_id, item.conversation_id, revision, position, received_at, False, due,
         offset, number, list(said[-SAID_MESSAGES:]),
     )  # fmt: skip
-    return TakenIn(grown, before)
+    return TakenIn(grown, before, is_new)
+
+
+def _follow(new: Sequence[NewMessage], known: Sequence[Said]) -> bool:
+    """Tell whether messages come after those that are known, and one after the other."""
+    last = known[-1].position if known else -1
+    for message in new:
+        if message.position <= last:
+            return False
+        last = message.position
+    return True
 
 
 def judged(context: Context, quiet: Quiet) -> Context:

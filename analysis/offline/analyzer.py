@@ -14,7 +14,7 @@ from schemas.analysis import KINDS
 RULES = "1"
 """The version of the rules in this package: changes with any that may change a result."""
 BATCH_SECONDS = 60.0
-"""How long a batch may take: the longest texts take a twentieth of it."""
+"""How long a batch may take: the longest texts take a tenth of it."""
 _COMMAND = (sys.executable, "-P", "-m", "analysis.offline.process")
 
 
@@ -31,7 +31,7 @@ class OfflineAnalyzer:
     )
     kinds = frozenset(KINDS)
     paid = False
-    batch_size = 256
+    batch_size = 1024
 
     def __init__(self) -> None:
         self._process: Process | None = None

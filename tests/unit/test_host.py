@@ -15,7 +15,7 @@ from rich.pretty import pretty_repr
 from analysis import host
 from analysis.host import AnalyzerSetupError, Host
 from analysis.llm import DailyBudget, DailyLimits, LlmConfig, Prices, Spending
-from analysis.panel import Asked, Panel
+from analysis.panel import Panel
 from analysis.protocol import Finding, Subject, Turn, Vocabulary
 from openbat import analysis_role
 from openbat.analysis_role import Chatbots, Nudger, llm_config
@@ -97,14 +97,12 @@ async def test_an_analyzer_of_another_package_is_found(
     words = Vocabulary(flags=("shouting",))
     kinds = frozenset(made[0].kinds)
     asked = [
-        Asked(Subject(bytes(16), Turn("m", "user", content, 0), (), kinds, words))
+        Subject(bytes(16), Turn("m", "user", content, 0), (), kinds, words)
         for content in ("HELLO", "hello")
     ]
-    answers = [each async for batch in Panel(made[:1], None, lambda *_: None).judge(asked, 60)
-               for each in batch]  # fmt: skip
-    assert [each.answer for each in answers] == [
-        (Finding("flags", labels=("shouting",)),), (Finding("flags"),),
-    ]  # fmt: skip
+    panel = Panel(made[:1], None, lambda *_: None)
+    answers = [each async for _, found in panel.judge(asked, {}, 60) for each in found]
+    assert answers == [(0, (Finding("flags", labels=("shouting",)),)), (1, (Finding("flags"),))]
     for each in made:
         await each.close()
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
 from analysis import panel as panel_module
-from analysis.panel import PAID_AT_ONCE, Answered, Asked, Panel, checked
+from analysis.panel import PAID_AT_ONCE, Panel, Settled, Wanted, checked
 from analysis.protocol import (
     AnalyzerError,
     Answer,
@@ -33,8 +33,8 @@ def subject(
     return Subject(bytes(16), Turn("m", "user", content, 0), (), kinds, words)
 
 
-def asked(*contents: str) -> list[Asked]:
-    return [Asked(subject(content)) for content in contents]
+def asked(*contents: str) -> list[Subject]:
+    return [subject(content) for content in contents]
 
 
 async def test_analyzers_are_asked_about_nothing_first() -> None:
@@ -43,6 +43,14 @@ async def test_analyzers_are_asked_about_nothing_first() -> None:
     judged = Judged(broken, ready)
     await judged.panel.warm_up()
     assert [broken.asked, ready.asked, judged.outcomes] == [[[]], [[]], {}]
+
+
+class Answered(NamedTuple):
+    """One analyzer's answer about one subject."""
+
+    number: int
+    analyzer: Any
+    answer: Settled
 
 
 class Judged:
@@ -57,9 +65,14 @@ class Judged:
         assert subjects >= 0
         self.counted[analyzer, outcome] += subjects
 
-    async def judge(self, wanted: Sequence[Asked], patience_seconds: float = 60) -> list[Answered]:
-        async for answers in self.panel.judge(wanted, patience_seconds):
-            self.answered += answers
+    async def judge(
+        self,
+        subjects: Sequence[Subject],
+        wanted: Mapping[int, Wanted] | None = None,
+        patience_seconds: float = 60,
+    ) -> list[Answered]:
+        async for analyzer, found in self.panel.judge(subjects, wanted or {}, patience_seconds):
+            self.answered += [Answered(number, analyzer, answer) for number, answer in found]
         return self.answered
 
     @property
@@ -104,19 +117,20 @@ async def test_only_who_is_wanted_and_does_not_know_yet_is_asked() -> None:
     flags = FakeAnalyzer("flags", kinds=frozenset({"flags"}))
     model = FakeAnalyzer("llm:secret-model")
     judged = Judged(flags, model)
+    limited = {
+        "by name": Wanted(analyzers=frozenset({"flags"})),
+        "by family": Wanted(analyzers=frozenset({"llm"})),
+        "by full name": Wanted(analyzers=frozenset({"llm:secret-model"})),
+        "by another": Wanted(analyzers=frozenset({"llm:other", "else"})),
+        "known": Wanted(known=frozenset({(model.name, model.version)})),
+        "old version": Wanted(known=frozenset({(model.name, "0")})),
+    }
     await judged.judge(
-        [
-            Asked(subject("by name"), analyzers=frozenset({"flags"})),
-            Asked(subject("by family"), analyzers=frozenset({"llm"})),
-            Asked(subject("by full name"), analyzers=frozenset({"llm:secret-model"})),
-            Asked(subject("by another"), analyzers=frozenset({"llm:other", "else"})),
-            Asked(subject("known"), known=frozenset({(model.name, model.version)})),
-            Asked(subject("old version"), known=frozenset({(model.name, "0")})),
-            Asked(subject("no flags", frozenset({"behaviour"}))),
-        ]
+        [*asked(*limited), subject("no flags", frozenset({"behaviour"})), subject("by all")],
+        dict(enumerate(limited.values())),
     )
-    assert flags.asked == [["by name", "known", "old version"]]
-    assert model.asked == [["by family", "by full name", "old version", "no flags"]]
+    assert flags.asked == [["by name", "known", "old version", "by all"]]
+    assert model.asked == [["by family", "by full name", "old version", "no flags", "by all"]]
 
 
 async def test_nobody_is_asked_about_nothing() -> None:
@@ -199,8 +213,8 @@ async def test_an_answer_that_is_none_to_what_was_asked_fails_alone(
 ) -> None:
     analyzer = FakeAnalyzer("a", answers={"unsound": answer})
     judged = Judged(analyzer)
-    wanted = [Asked(subject(content, frozenset({kind}))) for content in ("sound", "unsound", "ok")]
-    answers = await judged.judge(wanted)
+    kinds = frozenset({kind})
+    answers = await judged.judge([subject(each, kinds) for each in ("sound", "unsound", "ok")])
     failed = [each.number for each in answers if isinstance(each.answer, SubjectError)]
     assert failed == [1]
     assert judged.outcomes == {("a", "analysed"): 2, ("a", "failed"): 1}
@@ -343,8 +357,8 @@ async def test_a_cancellation_leaves_no_task_behind(no_task_left: Callable[[], N
 async def test_who_stops_listening_leaves_no_task_behind(no_task_left: Callable[[], None]) -> None:
     analyzer = FakeAnalyzer("a", batch_size=1, paid=True)
     analyzer.going_on = asyncio.Semaphore(1)
-    judging = Judged(analyzer).panel.judge(asked("a", "b", "c"), 60)
-    assert len(await anext(judging)) == 1
+    judging = Judged(analyzer).panel.judge(asked("a", "b", "c"), {}, 60)
+    assert len((await anext(judging)).found) == 1
     await judging.aclose()
     no_task_left()
 
