@@ -37,6 +37,7 @@ class Lanes:
         on_failure: called with what it raises.
         flow: told of a lane that is full, where processing may take long: `put` blocks then only
             where there is none, and what blocks it blocks every partition of every topic.
+        max_bytes: of records that are handed on at once, but for the last one.
 
     """
 
@@ -45,8 +46,10 @@ class Lanes:
         process: Callable[[int, list[Received]], Awaitable[None]],
         on_failure: Callable[[BaseException], None],
         flow: Flow | None = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._process = process
+        self._max_bytes = max_bytes
         self._flow = flow
         self._on_failure = on_failure
         self._queues: dict[int, asyncio.Queue[Received | None]] = {}
@@ -89,7 +92,7 @@ class Lanes:
             while True:
                 taken = [await queue.get()]
                 size = _size(taken[0])
-                while size < MAX_BYTES and not queue.empty():
+                while size < self._max_bytes and not queue.empty():
                     taken.append(queue.get_nowait())
                     size += _size(taken[-1])
                 if self._flow is not None and queue.qsize() < MAX_RECORDS // 2:

@@ -201,11 +201,11 @@ async def test_a_lane_hands_on_all_that_queued_up_in_order(processing: Processin
 
 
 async def test_a_gulp_is_bounded_in_bytes(processing: Processing) -> None:
-    made = Lanes(processing, Failures())
+    made = Lanes(processing, Failures(), max_bytes=4_000)
     await made.put(0, received(0))
     await processing.gulps.get()
     for offset in range(1, 6):
-        await made.put(0, received(offset, lanes.MAX_BYTES * 3 // 4))
+        await made.put(0, received(offset, 3_000))
     gulps = []
     for _ in range(3):
         processing.going_on.release()
