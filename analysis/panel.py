@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -316,41 +317,46 @@ def _sound(
 ) -> tuple[Finding, ...] | SubjectError:
     words = subject.vocabulary
     for finding in findings:
-        if not _is_sound(finding, words):
-            return SubjectError(f"{analyzer.name} said of {finding.kind} what can't be said")
-    wanted = subject.kinds & analyzer.kinds
-    if len(findings) != len(wanted) or {finding.kind for finding in findings} != wanted:
+        kind, label, labels = finding.kind, finding.label, finding.labels
+        if kind == "sentiment":
+            score = finding.score
+            fits = label in SENTIMENTS and not labels and score is not None and -1 <= score <= 1
+        elif finding.score is not None:
+            fits = False
+        elif kind == "topics":
+            fits = not label and (not labels or _are_topics(labels))
+        elif kind == "flags":
+            fits = not label and (not labels or _are_flags(labels, words))
+        elif kind == "intent":
+            fits = not labels and (label in words.intents or label == NO_INTENT)
+        else:
+            fits = not labels and label in _LABELS[kind]
+        if not fits or len(finding.reasoning) > MAX_REASONING_CHARACTERS:
+            return SubjectError(f"{analyzer.name} said of {kind} what can't be said")
+    said = tuple([finding.kind for finding in findings])
+    if not _is_each_once(said, subject.kinds, analyzer.kinds):
         return SubjectError(f"{analyzer.name} did not answer each kind once")
     return findings
 
 
-def _is_sound(finding: Finding, words: Vocabulary) -> bool:
-    kind, label, labels, score = finding.kind, finding.label, finding.labels, finding.score
-    if len(finding.reasoning) > MAX_REASONING_CHARACTERS:
-        return False
-    if kind == "sentiment":
-        if score is None or not -1 <= score <= 1:
-            return False
-    elif score is not None:
-        return False
-    if kind == "topics":
-        longest = max(map(len, labels), default=0)
-        return not label and (
-            len(labels) <= MAX_TOPICS and all(labels) and longest <= MAX_LABEL_CHARACTERS
-        )
-    if kind == "flags":
-        return not label and (
-            not labels or (len(set(labels)) == len(labels) and set(labels) <= set(words.flags))
-        )
-    if labels:
-        return False
-    if kind == "intent":
-        return label in words.intents or label == NO_INTENT
-    return label in _LABELS[kind]
+def _are_topics(labels: Sequence[str]) -> bool:
+    return (
+        len(labels) <= MAX_TOPICS and all(labels) and max(map(len, labels)) <= MAX_LABEL_CHARACTERS
+    )
 
 
-_LABELS: dict[Kind, tuple[str, ...]] = {
-    "sentiment": SENTIMENTS,
-    "behaviour": BEHAVIOURS,
-    "resolution": RESOLUTIONS,
-}
+def _are_flags(labels: Sequence[str], words: Vocabulary) -> bool:
+    said = set(labels)
+    return len(said) == len(labels) and said <= set(words.flags)
+
+
+@lru_cache(maxsize=1_000)
+def _is_each_once(
+    said: tuple[Kind, ...], asked: frozenset[Kind], answered: frozenset[Kind]
+) -> bool:
+    """Tell whether an analyzer that answers these kinds said each that was asked, once."""
+    wanted = asked & answered
+    return len(said) == len(wanted) and wanted.issuperset(said) and len(set(said)) == len(said)
+
+
+_LABELS: dict[Kind, tuple[str, ...]] = {"behaviour": BEHAVIOURS, "resolution": RESOLUTIONS}

@@ -34,7 +34,7 @@ def family(name: str) -> str:
     return name.partition(":")[0]
 
 
-class Vocabulary(Struct, frozen=True, gc=False):
+class Vocabulary(Struct, frozen=True, gc=False, cache_hash=True):
     """The words of a chatbot: an intent or a flag that is not among them is not said."""
 
     intents: tuple[str, ...] = DEFAULT_INTENTS

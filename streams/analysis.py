@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
@@ -70,6 +70,7 @@ class _Gulp:
     """What one call of `process` gathers before it writes."""
 
     def __init__(self) -> None:
+        self.undecodable: list[tuple[UndecodableError, Source, bytes]] = []
         self.questions: list[Question] = []
         self.written: list[Acknowledged] = []
         self.put_off: list[AnalysisItem] = []
@@ -153,7 +154,7 @@ class AnalysisAgent:
         share = self._share.messages
         # By records where there are some: a backlog must not look like silence.
         clock = 0 if records else self._now()
-        items = [each async for each in self._items(topics.ANALYSIS, partition, records, gulp)]
+        items = list(_items(topics.ANALYSIS, partition, records, gulp))
         fresh = (item.conversation_id for item, _, _ in items if item.said is None)
         self._read_contexts(partition, fresh, gulp)
         hurries = self._panel.hurries
@@ -193,40 +194,13 @@ class AnalysisAgent:
 
         """
         gulp = _Gulp()
-        async for item, new, source in self._items(topics.ANALYSIS_LATER, partition, records, gulp):
+        for item, new, source in _items(topics.ANALYSIS_LATER, partition, records, gulp):
             if self._panel.hurries:
                 gulp.put_off.append(item)
                 continue
             before = take_in(None, item, new, source.offset, source.index, self._quiet).before
             gulp.ask(self._questions(item, new, before, source))
         await self._answer(partition, records, gulp, patience_seconds=PATIENCE_SECONDS)
-
-    async def _items(
-        self, topic: str, partition: int, records: list[Received], gulp: _Gulp
-    ) -> AsyncIterator[tuple[AnalysisItem, list[NewMessage], Source]]:
-        """Yield the records' items, each with its messages and its source.
-
-        The parts of a record are counted from 0: of each item its conversation, then its messages.
-        """
-        for offset, value, _, _ in records:
-            source = Source(topic, partition, offset, WHOLE_RECORD)
-            try:
-                items = analysis_codec.decode(value)
-            except UndecodableError as error:
-                await self._dead_letter(gulp, "undecodable_output", error, source, value)
-                continue
-            number = 0
-            for item in items:
-                source = Source(topic, partition, offset, number)
-                number += 1
-                try:
-                    new = decode_new_messages(item.messages)
-                except UndecodableError as error:
-                    alone = analysis_codec.encode([item])
-                    await self._dead_letter(gulp, "undecodable_output", error, source, alone)
-                    continue
-                number += len(new)
-                yield item, new, source
 
     def _questions(
         self,
@@ -290,6 +264,8 @@ class AnalysisAgent:
             for number, question in enumerate(questions)
             if question.item.analyzers or number in known
         }
+        for error, source, value in gulp.undecodable:
+            await self._dead_letter(gulp, "undecodable_output", error, source, value)
         await self._dead_letter_unasked(gulp)
         failed: defaultdict[int, list[tuple[Analyzer, SubjectError]]] = defaultdict(list)
         judge = self._panel.judge(subjects, wanted, patience_seconds)
@@ -309,8 +285,8 @@ class AnalysisAgent:
             # One letter: a second one of the same source would replace it.
             question = questions[number]
             alone = analysis_codec.encode([question.alone(*(each for each, _ in errors))])
-            error = errors[0][1]
-            await self._dead_letter(gulp, "failed_analysis", error, question.source, alone)
+            failure = errors[0][1]
+            await self._dead_letter(gulp, "failed_analysis", failure, question.source, alone)
         gulp.written += await self._send(partition, results, gulp.put_off)
         if gulp.swept:
             # No record is read again for a conversation that counts as judged.
@@ -425,6 +401,34 @@ class AnalysisAgent:
     ) -> None:
         letter = DeadLetter(reason, detail_of(error), source)
         gulp.written.append(await self._dead_letters.send(letter, value))
+
+
+def _items(
+    topic: str, partition: int, records: list[Received], gulp: _Gulp
+) -> Iterator[tuple[AnalysisItem, list[NewMessage], Source]]:
+    """Yield the records' items, each with its messages and its source.
+
+    The parts of a record are counted from 0: of each item its conversation, then its messages.
+    What can't be decoded is the gulp's to dead-letter.
+    """
+    for offset, value, _, _ in records:
+        source = Source(topic, partition, offset, WHOLE_RECORD)
+        try:
+            items = analysis_codec.decode(value)
+        except UndecodableError as error:
+            gulp.undecodable.append((error, source, value))
+            continue
+        number = 0
+        for item in items:
+            source = Source(topic, partition, offset, number)
+            number += 1
+            try:
+                new = decode_new_messages(item.messages)
+            except UndecodableError as error:
+                gulp.undecodable.append((error, source, analysis_codec.encode([item])))
+                continue
+            number += len(new)
+            yield item, new, source
 
 
 def _add(results: Results, question: Question, rows: list[Analysis]) -> None:

@@ -151,18 +151,20 @@ def changes(before: Context | None, after: Context | None) -> Changes:
     """Return what makes the one context out of the other; None is for none."""
     local: dict[bytes, bytes | None] = {}
     changelog: list[tuple[bytes, bytes | None]] = []
+    key = key_before = None
     if before is not None:
+        key_before = _changelog_key(before)
         local[due_key(before)] = None
     if after is not None:
-        encoded, key = context_codec.encode(after), _changelog_key(after)
+        key, encoded = _changelog_key(after), context_codec.encode(after)
         local[key[:_CONVERSATION_END]] = key[_CONVERSATION_END:] + encoded
         local[due_key(after)] = b""
         changelog.append((key, encoded))
     elif before is not None:
         local[context_key(before.conversation_id)] = None
     # After the newer one, so that no moment has neither.
-    if before is not None and (after is None or _order(before) != _order(after)):
-        changelog.append((_changelog_key(before), None))
+    if key_before is not None and key_before != key:
+        changelog.append((key_before, None))
     return Changes(local, changelog)
 
 

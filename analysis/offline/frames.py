@@ -32,12 +32,15 @@ def length_of(head: bytes) -> int:
 
 
 def subjects_frame(subjects: Sequence[Subject]) -> bytes:
-    wanted: dict[_Wanted, int] = {}
+    wanted: dict[_Wanted, tuple[int, bool]] = {}
     rows: list[_Row] = []
     for each in subjects:
-        number = wanted.setdefault((each.kinds, each.vocabulary), len(wanted))
-        before = () if each.kinds.isdisjoint(_LOOKING_BACK) else each.before
-        rows.append((number, each.message, before))
+        asked = each.kinds, each.vocabulary
+        known = wanted.get(asked)
+        if known is None:
+            known = wanted[asked] = len(wanted), not each.kinds.isdisjoint(_LOOKING_BACK)
+        number, looks_back = known
+        rows.append((number, each.message, each.before if looks_back else ()))
     return _framed((list(wanted), rows))
 
 
