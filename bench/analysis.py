@@ -32,7 +32,7 @@ CAPTURES_PER_RECORD = 32
 LATENCY_SECONDS, CONCURRENCY = 0.5, 8
 BACKLOG_MESSAGES = 100_000
 SHORTER = 2
-"""Rounds offline are as many times shorter, and more: the machine's speed changes meanwhile."""
+"""Offline, rounds are half as long and twice as many: a machine's speed changes within one."""
 LATENCY_RATES = (50, 300)
 """Captures a second. On two cores the higher leaves a quarter of the processor to analysis."""
 DRAINED_SECONDS = 180.0
@@ -103,7 +103,7 @@ async def _contest(
                 messages, before = await asyncio.to_thread(_bare, path)
                 backlog = Backlog([(where, None, value) for where, value in records], messages)
                 speed = await work_through(own, backlog, producer)
-                # As much after the worker as before it, which is what the machine was meanwhile.
+                # Once more: what the machine was meanwhile lies between the two.
                 _, after = await asyncio.to_thread(_bare, path)
                 bare = 2 * messages / (before + after)
                 clock.append(speed.wall)
