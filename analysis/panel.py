@@ -356,7 +356,7 @@ def _is_each_once(
 ) -> bool:
     """Tell whether an analyzer that answers these kinds said each that was asked, once."""
     wanted = asked & answered
-    return len(said) == len(wanted) and wanted.issuperset(said) and len(set(said)) == len(said)
+    return len(said) == len(wanted) and wanted == set(said)
 
 
 _LABELS: dict[Kind, tuple[str, ...]] = {"behaviour": BEHAVIOURS, "resolution": RESOLUTIONS}

@@ -47,7 +47,7 @@ GULP_BYTES = 512 * 1024
 """Of records that are analysed at once, some 5,000 messages. Of a larger gulp, what is over a
 chatbot's share would be put off, though the analyzers are quick: that costs a third more."""
 
-GC_THRESHOLD = 100_000
+GC_THRESHOLD = 20_000
 
 MICROSECONDS = 1_000_000
 

@@ -90,6 +90,7 @@ class _Gulp:
         if are_new:
             self.questions.extend(questions)
             return
+        # Those that were new are noted when they are compared with: as a rule, never.
         self._asked.update(each.about for each in self.questions[len(self._asked) :])
         for question in questions:
             about = question.about

@@ -71,7 +71,7 @@ class Quiet(NamedTuple):
 class TakenIn(Struct, frozen=True, gc=False):
     """The context after an item, and what was said before each of its messages.
 
-    `is_new` tells that none of its messages can have been taken in before.
+    `is_new` tells that all its messages come after what is known: none is here twice.
     """
 
     context: Context
