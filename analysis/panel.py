@@ -13,6 +13,7 @@ import structlog
 from analysis.protocol import (
     Analyzer,
     Answer,
+    Checked,
     Finding,
     OverBudgetError,
     Subject,
@@ -23,8 +24,6 @@ from analysis.protocol import (
 )
 from schemas.analysis import (
     BEHAVIOURS,
-    MAX_LABEL_CHARACTERS,
-    MAX_REASONING_CHARACTERS,
     MAX_TOPICS,
     NO_INTENT,
     RESOLUTIONS,
@@ -295,11 +294,11 @@ def _is_left_out(analyzer: Analyzer, wanted: Wanted) -> bool:
 
 def checked(
     analyzer: Analyzer, subjects: Sequence[Subject], answers: Sequence[Answer]
-) -> list[Answer]:
-    """Return the answers, a SubjectError in place of each that is none to what was asked."""
+) -> list[Checked]:
+    """Return the answers decoded, with a SubjectError for each that is none to what was asked."""
     told = [answer for answer in answers if not isinstance(answer, _ERRORS)]
     try:
-        # Nobody has looked at types so far: a number of NumPy's, say, can't be sent.
+        # Nobody has looked at types and lengths so far: a number of NumPy's, say, can't be sent.
         findings = iter(_findings.decode(_encode(told)))
     except (TypeError, ValueError, OverflowError, RecursionError):
         if len(subjects) == 1:
@@ -319,30 +318,23 @@ def _sound(
     for finding in findings:
         kind, label, labels = finding.kind, finding.label, finding.labels
         if kind == "sentiment":
-            score = finding.score
-            fits = label in SENTIMENTS and not labels and score is not None and -1 <= score <= 1
+            fits = label in SENTIMENTS and not labels and finding.score is not None
         elif finding.score is not None:
             fits = False
         elif kind == "topics":
-            fits = not label and (not labels or _are_topics(labels))
+            fits = not label and len(labels) <= MAX_TOPICS and all(labels)
         elif kind == "flags":
             fits = not label and (not labels or _are_flags(labels, words))
         elif kind == "intent":
             fits = not labels and (label in words.intents or label == NO_INTENT)
         else:
             fits = not labels and label in _LABELS[kind]
-        if not fits or len(finding.reasoning) > MAX_REASONING_CHARACTERS:
+        if not fits:
             return SubjectError(f"{analyzer.name} said of {kind} what can't be said")
     said = tuple([finding.kind for finding in findings])
     if not _is_each_once(said, subject.kinds, analyzer.kinds):
         return SubjectError(f"{analyzer.name} did not answer each kind once")
     return findings
-
-
-def _are_topics(labels: Sequence[str]) -> bool:
-    return (
-        len(labels) <= MAX_TOPICS and all(labels) and max(map(len, labels)) <= MAX_LABEL_CHARACTERS
-    )
 
 
 def _are_flags(labels: Sequence[str], words: Vocabulary) -> bool:

@@ -6,8 +6,9 @@ Anyone can add one: a package names a factory under the entry point group `openb
 from collections.abc import Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
+from schemas.analyses import Finding
 from schemas.analysis import DEFAULT_FLAGS, DEFAULT_INTENTS, Kind
 from schemas.records import Turn
 
@@ -16,6 +17,7 @@ __all__ = [
     "Analyzer",
     "AnalyzerError",
     "Answer",
+    "Checked",
     "Finding",
     "OverBudgetError",
     "Subject",
@@ -61,27 +63,6 @@ class Subject(Struct, frozen=True, gc=False):
     vocabulary: Vocabulary = Vocabulary()
 
 
-class Finding(Struct, frozen=True, array_like=True, gc=False):
-    """One answer about one subject.
-
-    Attributes:
-        kind: what was asked.
-        label: sentiment's label, the intent or `none`, the behaviour, the resolution; empty for
-            topics and flags.
-        labels: topics, at most three, the first the most important; or flags, in the order of the
-            vocabulary. Empty where there are none, which is an answer too.
-        score: -1 to 1, graded; sentiment only, None for the others.
-        reasoning: why, in the analyzer's words; empty where it gives none.
-
-    """
-
-    kind: Kind
-    label: str = ""
-    labels: tuple[str, ...] = ()
-    score: float | None = None
-    reasoning: str = ""
-
-
 class AnalyzerError(Exception):
     """The root of what analyzers raise, or return in a subject's place."""
 
@@ -107,8 +88,11 @@ class OverBudgetError(AnalyzerError):
     """Returned for a subject whose chatbot has spent what it may spend today."""
 
 
-Answer = tuple[Finding, ...] | SubjectError | OverBudgetError | UnavailableError
+Checked = tuple[Finding, ...] | SubjectError | OverBudgetError | UnavailableError
 """A finding for each kind that was asked, or why there is none."""
+Answer = Checked | Raw
+"""The same, or findings as MessagePack, from an analyzer that was handed them by another process:
+they are decoded once, by who checks them."""
 
 
 class Analyzer(Protocol):

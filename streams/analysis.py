@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
@@ -16,16 +16,15 @@ from msgspec.structs import replace
 from analysis.panel import Answers, Panel, Wanted
 from analysis.protocol import Analyzer, Finding, SubjectError
 from schemas import topics
-from schemas.analyses import Analysed, Analysis, analyses_codec
+from schemas.analyses import Analysed, analyses_codec
 from schemas.chatbots import ChatbotSettings
 from schemas.codec import Codec, UndecodableError
-from schemas.dead_letters import WHOLE_RECORD, DeadLetter, Reason, Source, detail_of
+from schemas.dead_letters import DeadLetter, Reason, Source, detail_of
 from schemas.records import (
     AnalysisItem,
     NewMessage,
     Said,
     analysis_codec,
-    decode_new_messages,
     encode,
 )
 from streams import asking
@@ -33,7 +32,6 @@ from streams.apply import batches
 from streams.asking import NO_MESSAGES, Question
 from streams.changelog import Acknowledged, ChangelogEntry, send_changelog
 from streams.context import (
-    Context,
     Quiet,
     changes,
     context_key,
@@ -45,6 +43,7 @@ from streams.context import (
 )
 from streams.dead_letters import DeadLetters
 from streams.due import DueIndex
+from streams.gulp import Gulp, Local
 from streams.lanes import Received
 from streams.share import Share
 from streams.table import WorkerTable
@@ -55,48 +54,12 @@ DUE_AT_ONCE = 200
 PATIENCE_SECONDS = 30.0
 """How long what was put off waits for an analyzer that is away; it is put off again then."""
 FOUND_AT_ONCE = 10_000
-RESULTS_PER_PART = 250
-"""More are split: a hundred flags and a reason may come with each."""
+ANALYSES_PER_PART = 200
+"""More are split: a hundred flags, and four reasons, may come with each."""
 
 found_codec = Codec(tuple[Finding, ...], version=1)
-Local = dict[bytes, bytes | None]
-Results = dict[bytes, tuple[bytes, list[Analysis]]]
-"""By conversation: its chatbot, and what was found of it."""
 
 _AFTER_EVERY_KEY = b"\xff" * 32
-
-
-class _Gulp:
-    """What one call of `process` gathers before it writes."""
-
-    def __init__(self) -> None:
-        self.undecodable: list[tuple[UndecodableError, Source, bytes]] = []
-        self.questions: list[Question] = []
-        self.written: list[Acknowledged] = []
-        self.put_off: list[AnalysisItem] = []
-        self.contexts = dict[bytes, Context | None]()
-        self.before = dict[bytes, Context | None]()
-        self.local: Local = {}
-        self.changelog: list[ChangelogEntry] = []
-        self.swept = False
-        self._asked = set[Hashable]()
-
-    def ask(self, questions: Iterable[Question], *, are_new: bool = False) -> None:
-        """Take in questions, but for those that are here already, unless they can't be.
-
-        What was put off or sent before a kill comes again, often in one gulp with the first: none
-        is paid for twice.
-        """
-        if are_new:
-            self.questions.extend(questions)
-            return
-        # Those that were new are noted when they are compared with: as a rule, never.
-        self._asked.update(each.about for each in self.questions[len(self._asked) :])
-        for question in questions:
-            about = question.about
-            if about not in self._asked:
-                self._asked.add(about)
-                self.questions.append(question)
 
 
 class AnalysisAgent:
@@ -150,12 +113,12 @@ class AnalysisAgent:
             UndecodableError: the table holds an entry that this release can't read.
 
         """
-        gulp = _Gulp()
+        gulp = Gulp()
         counts: Counter[bytes] = Counter()
         share = self._share.messages
         # By records where there are some: a backlog must not look like silence.
         clock = 0 if records else self._now()
-        items = list(_items(topics.ANALYSIS, partition, records, gulp))
+        items = list(gulp.items(topics.ANALYSIS, partition, records))
         fresh = (item.conversation_id for item, _, _ in items if item.said is None)
         self._read_contexts(partition, fresh, gulp)
         hurries = self._panel.hurries
@@ -194,8 +157,8 @@ class AnalysisAgent:
             KafkaError: something could not be sent. The records must be read again.
 
         """
-        gulp = _Gulp()
-        for item, new, source in _items(topics.ANALYSIS_LATER, partition, records, gulp):
+        gulp = Gulp()
+        for item, new, source in gulp.items(topics.ANALYSIS_LATER, partition, records):
             if self._panel.hurries:
                 gulp.put_off.append(item)
                 continue
@@ -215,16 +178,14 @@ class AnalysisAgent:
             return asking.of_messages(item, new, before, settings, source)
         return asking.of_conversation(item, settings, source)
 
-    def _read_contexts(
-        self, partition: int, conversation_ids: Iterable[bytes], gulp: _Gulp
-    ) -> None:
+    def _read_contexts(self, partition: int, conversation_ids: Iterable[bytes], gulp: Gulp) -> None:
         keys = {context_key(each): each for each in conversation_ids if each not in gulp.contexts}
         stored = self._table.read(partition, list(keys))
         for key, conversation_id in keys.items():
             context = decode_context(stored.get(key))
             gulp.contexts[conversation_id] = gulp.before[conversation_id] = context
 
-    def _sweep(self, partition: int, clock: int, gulp: _Gulp) -> None:
+    def _sweep(self, partition: int, clock: int, gulp: Gulp) -> None:
         """Judge the conversations that are quiet at this time, and forget those long judged."""
         due = self._due.take(partition, clock)
         self._read_contexts(partition, (conversation_id for _, conversation_id in due), gulp)
@@ -246,19 +207,18 @@ class AnalysisAgent:
             settings = self._settings_of(context.chatbot_id)
             gulp.ask(asking.of_conversation(item, settings, source))
 
-    def _forget_found(self, partition: int, conversation_id: bytes, gulp: _Gulp) -> None:
+    def _forget_found(self, partition: int, conversation_id: bytes, gulp: Gulp) -> None:
         prefix = found_prefix(conversation_id)
         found = self._table.scan(partition, prefix, prefix + _AFTER_EVERY_KEY, FOUND_AT_ONCE)
         gulp.local.update(dict.fromkeys(key for key, _ in found))
         gulp.changelog += [(key, None) for key, _ in found]
 
     async def _answer(
-        self, partition: int, records: list[Received], gulp: _Gulp, patience_seconds: float
+        self, partition: int, records: list[Received], gulp: Gulp, patience_seconds: float
     ) -> None:
         """Ask the panel, send what it says, and ack the records when all is acknowledged."""
         questions = gulp.questions
-        results: Results = {}
-        known = self._recall(partition, questions, results)
+        known = self._recall(partition, gulp)
         subjects = [question.subject for question in questions]
         wanted = {
             number: Wanted(question.item.analyzers, known.get(number, ()))
@@ -281,14 +241,14 @@ class AnalysisAgent:
                     elif isinstance(answer, SubjectError):
                         failed[number].append((analyzer, answer))
                     else:
-                        _add(results, question, question.rows(analyzer, answer, now))
+                        gulp.found(question, question.analysis(analyzer, answer, now))
         for number, errors in failed.items():
             # One letter: a second one of the same source would replace it.
             question = questions[number]
             alone = analysis_codec.encode([question.alone(*(each for each, _ in errors))])
             failure = errors[0][1]
             await self._dead_letter(gulp, "failed_analysis", failure, question.source, alone)
-        gulp.written += await self._send(partition, results, gulp.put_off)
+        gulp.written += await self._send(partition, gulp)
         if gulp.swept:
             # No record is read again for a conversation that counts as judged.
             await asyncio.gather(*gulp.written)
@@ -299,7 +259,7 @@ class AnalysisAgent:
 
         await self._write(partition, gulp.local, gulp.changelog, gulp.written, done)
 
-    async def _dead_letter_unasked(self, gulp: _Gulp) -> None:
+    async def _dead_letter_unasked(self, gulp: Gulp) -> None:
         """Dead-letter what names analyzers of which none is here: nobody would be asked."""
         for question in gulp.questions:
             names = question.item.analyzers
@@ -308,10 +268,9 @@ class AnalysisAgent:
                 alone = analysis_codec.encode([question.with_analyzers(names)])
                 await self._dead_letter(gulp, "failed_analysis", detail, question.source, alone)
 
-    def _recall(
-        self, partition: int, questions: list[Question], results: Results
-    ) -> dict[int, set[tuple[str, str]]]:
-        """Add the results that paid analyzers had before a replay, and return whose they are."""
+    def _recall(self, partition: int, gulp: Gulp) -> dict[int, set[tuple[str, str]]]:
+        """Add what paid analyzers found before a replay, and return whose it is."""
+        questions = gulp.questions
         keys = [
             (number, analyzer, question.found_key(analyzer))
             for analyzer in self._panel.analyzers
@@ -327,8 +286,8 @@ class AnalysisAgent:
                 continue
             with contextlib.suppress(UndecodableError):  # at worst it is paid for again
                 found = found_codec.decode(entries[key])
-                rows = questions[number].rows(analyzer, found, self._now())
-                _add(results, questions[number], rows)
+                analysis = questions[number].analysis(analyzer, found, self._now())
+                gulp.found(questions[number], analysis)
                 known[number].add((analyzer.name, analyzer.version))
         return known
 
@@ -376,66 +335,24 @@ class AnalysisAgent:
             written = [*written, *(each for each, _ in sent)]
             await self._windows.add(partition, written, finished)
 
-    async def _send(
-        self,
-        partition: int,
-        results: Results,
-        put_off: list[AnalysisItem],
-    ) -> list[Acknowledged]:
+    async def _send(self, partition: int, gulp: Gulp) -> list[Acknowledged]:
         send = self._producer.send
         found = [
-            encode(Analysed(chatbot_id, conversation_id, rows[start : start + RESULTS_PER_PART]))
-            for conversation_id, (chatbot_id, rows) in results.items()
-            for start in range(0, len(rows), RESULTS_PER_PART)
+            encode(Analysed(chatbot_id, conversation_id, said[start : start + ANALYSES_PER_PART]))
+            for conversation_id, (chatbot_id, said) in gulp.analyses.items()
+            for start in range(0, len(said), ANALYSES_PER_PART)
         ]
         return [
             await send(topic, codec.encode_parts(batch), partition=partition)
             for topic, codec, parts in (
                 (topics.ANALYSES, analyses_codec, found),
-                (topics.ANALYSIS_LATER, analysis_codec, map(encode, put_off)),
+                (topics.ANALYSIS_LATER, analysis_codec, map(encode, gulp.put_off)),
             )
             for batch in batches(parts, len)
         ]
 
     async def _dead_letter(
-        self, gulp: _Gulp, reason: Reason, error: Exception, source: Source, value: bytes
+        self, gulp: Gulp, reason: Reason, error: Exception, source: Source, value: bytes
     ) -> None:
         letter = DeadLetter(reason, detail_of(error), source)
         gulp.written.append(await self._dead_letters.send(letter, value))
-
-
-def _items(
-    topic: str, partition: int, records: list[Received], gulp: _Gulp
-) -> Iterator[tuple[AnalysisItem, list[NewMessage], Source]]:
-    """Yield the records' items, each with its messages and its source.
-
-    The parts of a record are counted from 0: of each item its conversation, then its messages.
-    What can't be decoded is the gulp's to dead-letter.
-    """
-    for offset, value, _, _ in records:
-        source = Source(topic, partition, offset, WHOLE_RECORD)
-        try:
-            items = analysis_codec.decode(value)
-        except UndecodableError as error:
-            gulp.undecodable.append((error, source, value))
-            continue
-        number = 0
-        for item in items:
-            source = Source(topic, partition, offset, number)
-            number += 1
-            try:
-                new = decode_new_messages(item.messages)
-            except UndecodableError as error:
-                gulp.undecodable.append((error, source, analysis_codec.encode([item])))
-                continue
-            number += len(new)
-            yield item, new, source
-
-
-def _add(results: Results, question: Question, rows: list[Analysis]) -> None:
-    item = question.item
-    found = results.get(item.conversation_id)
-    if found is None:
-        results[item.conversation_id] = item.chatbot_id, rows
-    else:
-        found[1].extend(rows)

@@ -65,9 +65,9 @@ class Question(Struct, frozen=True, gc=False):
             whole=self.message is None,
         )  # fmt: skip
 
-    def rows(self, analyzer: Analyzer, findings: Sequence[Finding], now: int) -> list[Analysis]:
-        """Return a result per finding, analysed now, in microseconds."""
-        item, message, name, version = self.item, self.message, analyzer.name, analyzer.version
+    def analysis(self, analyzer: Analyzer, findings: tuple[Finding, ...], now: int) -> Analysis:
+        """Return what the analyzer said of it now, in microseconds."""
+        item, message = self.item, self.message
         if message is None:
             message_id, position, revision = WHOLE_CONVERSATION, self.position, item.revision
             # A revision is a time too: that of the capture that changed the conversation.
@@ -75,14 +75,10 @@ class Question(Struct, frozen=True, gc=False):
         else:
             message_id, position, revision = message.id, message.position, 0
             received_at = message.received_at
-        run = item.run
-        return [
-            Analysis(
-                message_id, each.kind, name, version, each.score, each.label, each.labels,
-                each.reasoning, received_at, position, revision, now, run,
-            )
-            for each in findings
-        ]  # fmt: skip
+        return Analysis(
+            message_id, analyzer.name, analyzer.version, received_at, position, revision, now,
+            findings, item.run,
+        )  # fmt: skip
 
     def alone(self, *analyzers: Analyzer) -> AnalysisItem:
         """Return an item that asks these analyzers about it again, and no other.

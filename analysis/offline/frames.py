@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from analysis.protocol import Answer, Finding, Subject, SubjectError, Turn, Vocabulary
+from analysis.protocol import Answer, Checked, Subject, SubjectError, Turn, Vocabulary
 from schemas.analysis import Kind
 
 LENGTH_BYTES = 4
@@ -23,7 +23,8 @@ _Row = tuple[int, Turn | None, tuple[Turn, ...]]
 
 _encode = msgspec.msgpack.Encoder().encode
 _subjects = msgspec.msgpack.Decoder(tuple[list[_Wanted], list[_Row]])
-_answers = msgspec.msgpack.Decoder(list[tuple[Finding, ...] | str])
+_answers = msgspec.msgpack.Decoder(tuple[list[msgspec.Raw], dict[int, str]])
+"""The findings of each subject, none where it has none; and by its number, why."""
 
 
 def length_of(head: bytes) -> int:
@@ -50,14 +51,19 @@ def read_subjects(body: bytes) -> list[Subject]:
     return [Subject(b"", message, before, *wanted[number]) for number, message, before in rows]
 
 
-def answers_frame(answers: Sequence[Answer]) -> bytes:
-    return _framed([each if isinstance(each, tuple) else str(each) for each in answers])
+def answers_frame(answers: Sequence[Checked]) -> bytes:
+    failed = {at: str(each) for at, each in enumerate(answers) if isinstance(each, SubjectError)}
+    found = [() if isinstance(each, SubjectError) else each for each in answers]
+    return _framed((found, failed))
 
 
 def read_answers(body: bytes) -> list[Answer]:
-    """Return findings, or a SubjectError, for each subject."""
-    found = _answers.decode(body)
-    return [SubjectError(each) if isinstance(each, str) else each for each in found]
+    """Return findings as they came, or a SubjectError, for each subject."""
+    found, failed = _answers.decode(body)
+    answers: list[Answer] = [*found]
+    for at, why in failed.items():
+        answers[at] = SubjectError(why)
+    return answers
 
 
 def _framed(batch: object) -> bytes:

@@ -8,7 +8,7 @@ from analysis.offline.intent import intent
 from analysis.offline.resolution import resolution
 from analysis.offline.sentiment import sentiment
 from analysis.offline.topics import topics
-from analysis.protocol import Answer, Finding, Subject, SubjectError
+from analysis.protocol import Checked, Finding, Subject, SubjectError
 from schemas.analysis import KINDS, Kind
 
 
@@ -28,7 +28,7 @@ _JUDGES: dict[Kind, Callable[[Subject], Finding]] = {
 }
 
 
-def judge(subject: Subject) -> Answer:
+def judge(subject: Subject) -> Checked:
     """Return a finding for each kind that was asked, in the order of `KINDS`.
 
     Never raises: where a rule does, its subject can never be analysed, and the error that is
@@ -38,7 +38,7 @@ def judge(subject: Subject) -> Answer:
     return answer
 
 
-def judge_all(subjects: Sequence[Subject]) -> list[Answer]:
+def judge_all(subjects: Sequence[Subject]) -> list[Checked]:
     """Return an answer for each subject, in their order.
 
     One kind after the other: what its rules need stays in the processor's cache, which makes it

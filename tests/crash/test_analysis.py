@@ -128,8 +128,9 @@ async def results(connection: Connection) -> set[Result]:
             assert value is not None
             for analysed in analyses_codec.decode(value):
                 found |= {
-                    (analysed.conversation_id, each.message_id, each.kind, each.analyzer)
+                    (analysed.conversation_id, each.message_id, finding.kind, each.analyzer)
                     for each in analysed.results
+                    for finding in each.findings
                 }
     return found
 

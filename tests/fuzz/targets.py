@@ -167,9 +167,9 @@ def _analyse(item: AnalysisItem, new: list[NewMessage], source: Source) -> None:
         else asking.of_conversation(item, settings, source)
     )
     for question in questions:
-        findings = [Finding(kind) for kind in question.subject.kinds]
-        rows = question.rows(OFFLINE, findings, NOW)
-        analyses(analyses_codec.encode([Analysed(item.chatbot_id, item.conversation_id, rows)]))
+        findings = tuple(Finding(kind) for kind in question.subject.kinds)
+        said = [question.analysis(OFFLINE, findings, NOW)]
+        analyses(analyses_codec.encode([Analysed(item.chatbot_id, item.conversation_id, said)]))
         (alone,) = analysis_codec.decode(analysis_codec.encode([question.alone(OFFLINE)]))
         again = decode_new_messages(alone.messages)
         assert again == ([question.message] if question.message else [])

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from schemas import topics
-from schemas.analyses import WHOLE_CONVERSATION, Analysed, Analysis, analyses_codec
+from schemas.analyses import WHOLE_CONVERSATION, Analysed, Analysis, Finding, analyses_codec
 from schemas.analysis import Kind
 from schemas.capture import Role
 from schemas.dead_letters import Source
@@ -72,14 +72,15 @@ class Conversation:
     def found(self, message: int, kind: Kind, label: str = "", **more: Any) -> Analysed:
         """Return a result of a message, or where that is 0 of the conversation."""
         of = self.said[message - 1]
+        said = {name: more.pop(name) for name in ("labels", "score", "reasoning") if name in more}
         given = {
-            "analyzer": "offline", "version": "1", "score": None, "labels": [], "reasoning": "",
-            "revision": 0 if message else len(self.said), "analysed_at": of.received_at, **more,
+            "analyzer": "offline", "version": "1", "analysed_at": of.received_at,
+            "revision": 0 if message else len(self.said), **more,
         }  # fmt: skip
-        message_id = of.id if message else WHOLE_CONVERSATION
         result = Analysis(
-            message_id, kind, label=label, received_at=of.received_at, position=of.position, **given
-        )
+            of.id if message else WHOLE_CONVERSATION, received_at=of.received_at,
+            position=of.position, findings=(Finding(kind, label, **said),), **given,
+        )  # fmt: skip
         return Analysed(self.chatbot_id, self.id, [result])
 
 

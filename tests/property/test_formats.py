@@ -73,16 +73,15 @@ words = st.lists(names, max_size=3).map(tuple)
 said = st.lists(st.builds(records.Said, texts, roles, texts, sent, positions), max_size=3)
 kinds = st.sampled_from(KINDS)
 scores = st.none() | st.floats(-1, 1)
+findings = st.lists(st.builds(Finding, kinds, texts, words, scores, texts), max_size=3).map(tuple)
 analysis_results = st.builds(
     analyses.Analysis,
-    texts, kinds, names, names, scores, texts, words, texts, received, positions, counts, received,
-    counts,
+    texts, names, names, received, positions, counts, received, findings, counts,
 )  # fmt: skip
 contexts = st.builds(
     context.Context,
     uuids, uuids, counts, positions, received, st.booleans(), positions, positions, positions, said,
 )  # fmt: skip
-findings = st.lists(st.builds(Finding, kinds, texts, words, scores, texts), max_size=3).map(tuple)
 
 
 class Format(NamedTuple):

@@ -15,7 +15,8 @@ from analysis import panel
 from analysis.panel import Panel
 from analysis.protocol import Finding, SubjectError, UnavailableError
 from schemas import sizes, topics
-from schemas.analyses import Analysed, Analysis, analyses_codec
+from schemas.analyses import WHOLE_CONVERSATION, Analysed, Analysis, analyses_codec
+from schemas.analysis import Kind
 from schemas.capture import Role
 from schemas.chatbots import ChatbotSettings
 from schemas.codec import UndecodableError
@@ -180,11 +181,16 @@ def results(sent: list[Sent]) -> list[Analysis]:
     return [result for part in analysed(sent) for result in part.results]
 
 
+def kinds(sent: list[Sent]) -> list[Kind]:
+    return [finding.kind for each in results(sent) for finding in each.findings]
+
+
 def keys(sent: list[Sent]) -> list[tuple[str, str, str, int, int]]:
     """Return what ClickHouse keeps one row of each for."""
     return sorted(
-        (each.message_id, each.kind, each.analyzer, each.revision, each.run)
+        (each.message_id, finding.kind, each.analyzer, each.revision, each.run)
         for each in results(sent)
+        for finding in each.findings
     )
 
 
@@ -212,10 +218,9 @@ async def test_each_message_has_one_row_of_each_kind_that_its_role_has(tmp_path:
     assert [(part.chatbot_id, part.conversation_id) for part in analysed(sent)] == [
         (CHATBOT, FIRST), (CHATBOT, SECOND),
     ]  # fmt: skip
-    behaviour = next(each for each in results(sent) if each.kind == "behaviour")
-    assert behaviour == Analysis(
-        "m2", "behaviour", "a", "1", None, "helpful", (), "", received_at=50, position=2,
-        revision=0, analysed_at=NOW, run=0,
+    assert results(sent)[1] == Analysis(
+        "m2", "a", "1", received_at=50, position=2, revision=0, analysed_at=NOW,
+        findings=(Finding("behaviour", "helpful"),), run=0,
     )  # fmt: skip
     assert {each.topic for each in sent} == {topics.ANALYSES, topics.CONTEXTS_CHANGELOG}
     assert worker.acked == [7, 8]
@@ -304,7 +309,7 @@ async def test_what_is_switched_off_is_not_asked(tmp_path: Path) -> None:
     sent = await worker.take(0, record(item(message(1), message(2, role="assistant"))))
     await worker.close()
     assert [each.kinds for each in analyzer.subjects] == [{"sentiment", "flags"}]
-    assert [each.kind for each in results(sent)] == ["sentiment", "flags"]
+    assert kinds(sent) == ["sentiment", "flags"]
 
 
 async def test_with_all_switched_off_only_what_was_said_is_remembered(tmp_path: Path) -> None:
@@ -392,7 +397,7 @@ async def test_a_quiet_conversation_is_judged_once_and_again_when_it_goes_on(
         return [
             (each.revision, each.position, each.received_at)
             for each in results(sent)
-            if each.kind == "resolution"
+            if each.message_id == WHOLE_CONVERSATION
         ]
 
     assert await take(1, 50, FIRST) == []
@@ -417,7 +422,7 @@ async def test_time_is_that_of_records_and_only_without_any_the_clocks(tmp_path:
     await worker.settle()
     sent = await worker.take(1, record(item(message(2, received_at=51), conversation=SECOND)))
     await worker.settle()
-    assert "resolution" not in {each.kind for each in results(sent)}
+    assert "resolution" not in kinds(sent)
     assert await worker.take(2, b"\xffno record") != []
     worker.clock = 60
     assert await worker.take(3) == []
@@ -466,7 +471,7 @@ async def test_what_came_just_now_puts_its_conversation_off(tmp_path: Path) -> N
     await worker.take(0, record(item(message(1))))
     await worker.settle()
     sent = await worker.take(1, record(item(message(2, received_at=70))))
-    assert "resolution" not in {each.kind for each in results(sent)}
+    assert "resolution" not in kinds(sent)
     await worker.close()
     assert worker.kept() == {CONTEXT: 1, DUE: 1}
 
@@ -603,7 +608,7 @@ async def test_a_judgement_that_was_paid_for_is_not_paid_for_again(tmp_path: Pat
     after = Worker(tmp_path / "after", paid, changelog=worker.changelog)
     (result,) = results(await after.take(1))
     await after.close()
-    assert (result.kind, result.label, result.revision) == ("resolution", "partially", 1)
+    assert (result.findings, result.revision) == ((Finding("resolution", "partially"),), 1)
     assert paid.asked == [["bye"]]
 
 
@@ -614,7 +619,7 @@ async def test_what_was_found_and_can_not_be_read_is_asked_again(tmp_path: Path)
     sent = await worker.take(0, record(item(message(1))))
     await worker.close()
     assert len(paid.subjects) == 1
-    assert len(results(sent)) == 4
+    assert len(kinds(sent)) == 4
 
 
 async def test_another_version_of_a_paid_analyzer_is_asked(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 from tenacity import wait_none
 
 from schemas import topics
-from schemas.analyses import Analysed, Analysis, analyses_codec
+from schemas.analyses import Analysed, Analysis, Finding, analyses_codec
 from schemas.analysis import KINDS
 from schemas.codec import UndecodableError
 from schemas.dead_letters import Source
@@ -24,20 +24,25 @@ from tests import rows
 from tests.unit.test_sinks import POISON, FakeClient
 
 CHATBOT, CONVERSATION = b"\1" * 16, b"\2" * 16
+NEGATIVE = Finding("sentiment", "negative", (), -0.5, "it says awful")
 RESULT = Analysis(
-    "msg_1", "sentiment", "offline", "3", -0.5, "negative", (), "it says awful",
-    received_at=200, position=2**64 - 1, revision=0, analysed_at=300, run=4,
+    "msg_1", "offline", "3", received_at=200, position=2**64 - 1, revision=0, analysed_at=300,
+    findings=(NEGATIVE,), run=4,
 )  # fmt: skip
 
 times = st.integers(0, LAST_INSTANT)
 labels = st.text(max_size=64)
 names = st.text(min_size=1, max_size=64)
 numbers = st.integers(0, 2**62)
+findings = st.builds(
+    Finding,
+    st.sampled_from(KINDS), labels, st.lists(labels, max_size=20), st.none() | st.floats(-1, 1),
+    st.text(max_size=500),
+)  # fmt: skip
 results = st.builds(
     Analysis,
-    st.text(max_size=20), st.sampled_from(KINDS), names, names,
-    st.none() | st.floats(-1, 1), labels, st.lists(labels, max_size=20), st.text(max_size=500),
-    times, st.integers(0, 2**64 - 1), numbers, times, numbers,
+    st.text(max_size=20), names, names, times, st.integers(0, 2**64 - 1), numbers, times,
+    st.lists(findings, max_size=4), numbers,
 )  # fmt: skip
 uuids = st.binary(min_size=16, max_size=16)
 records = st.lists(st.builds(Analysed, uuids, uuids, st.lists(results, max_size=4)), max_size=4)
@@ -47,8 +52,8 @@ def record(*of: Analysis) -> bytes:
     return analyses_codec.encode([Analysed(CHATBOT, CONVERSATION, list(of))])
 
 
-def named(label: str) -> Analysis:
-    return replace(RESULT, kind="intent", score=None, label=label)
+def named(*labels: str) -> Analysis:
+    return replace(RESULT, findings=tuple(Finding("intent", label) for label in labels))
 
 
 def batch_of(*values: bytes) -> AnalysisBatch:
@@ -62,9 +67,21 @@ def found(batch: AnalysisBatch) -> list[dict[str, Any]]:
     return rows.rows(batch.analyses.encoded, ANALYSIS_COLUMNS)
 
 
-def test_a_result_becomes_a_row() -> None:
-    batch = batch_of(record(RESULT))
-    assert found(batch) == [
+def shared(of: Analysed, result: Analysis) -> dict[str, Any]:
+    """Return what a row has, whichever finding it is of."""
+    members = {"chatbot_id": of.chatbot_id, "conversation_id": of.conversation_id, **asdict(result)}
+    del members["findings"]
+    return members
+
+
+def test_each_finding_becomes_a_row() -> None:
+    both = replace(RESULT, findings=(NEGATIVE, Finding("flags", labels=("abuse", "vip"))))
+    batch = batch_of(record(both))
+    of_sentiment, of_flags = found(batch)
+    assert of_flags == of_sentiment | {
+        "kind": "flags", "label": "", "labels": ["abuse", "vip"], "score": None, "reasoning": "",
+    }  # fmt: skip
+    assert of_sentiment == (
         {
             "chatbot_id": CHATBOT,
             "conversation_id": CONVERSATION,
@@ -82,23 +99,28 @@ def test_a_result_becomes_a_row() -> None:
             "analysed_at": 300,
             "run": 4,
         }
-    ]
-    assert batch.rows == 1
+    )
+    assert batch.rows == 2
     assert batch.tables == (batch.analyses,)
 
 
 @given(st.lists(records, max_size=3))
-def test_every_result_has_one_row_and_each_row_a_record_that_makes_it_again(
+def test_every_finding_has_one_row_and_each_row_a_record_that_makes_it_again(
     given_records: list[list[Analysed]],
 ) -> None:
     batch = batch_of(*map(analyses_codec.encode, given_records))
     expected = [
         (
             Source(topics.ANALYSES, 7, offset, index),
-            {"chatbot_id": of.chatbot_id, "conversation_id": of.conversation_id, **asdict(result)},
+            shared(of, result) | asdict(finding),
         )
         for offset, each in enumerate(given_records)
-        for index, (of, result) in enumerate((of, result) for of in each for result in of.results)
+        for index, (of, result, finding) in enumerate(
+            (of, result, finding)
+            for of in each
+            for result in of.results
+            for finding in result.findings
+        )
     ]
     assert found(batch) == [row for _, row in expected]
     assert batch.rows == len(expected)
@@ -109,7 +131,8 @@ def test_every_result_has_one_row_and_each_row_a_record_that_makes_it_again(
 
 
 def test_members_of_a_later_release_are_passed_over() -> None:
-    grown = [[CHATBOT, CONVERSATION, [[*asdict(RESULT).values(), "later"]], "later"]]
+    result = asdict(RESULT) | {"findings": [[*asdict(NEGATIVE).values(), "later"]]}
+    grown = [[CHATBOT, CONVERSATION, [[*result.values(), "later"]], "later"]]
     assert found(batch_of(b"\1" + encode(grown))) == found(batch_of(record(RESULT)))
 
 
@@ -132,10 +155,21 @@ NOT_A_LABEL = "x" * 65
             record(RESULT, replace(RESULT, **unfit))
             for unfit in (
                 {"message_id": "i" * 1000},
-                {"kind": "mood"},
                 {"analyzer": ""},
                 {"analyzer": NOT_A_LABEL},
                 {"version": NOT_A_LABEL},
+                {"received_at": -1},
+                {"received_at": LAST_INSTANT + 1},
+                {"position": -1},
+                {"revision": 2**63},
+                {"analysed_at": LAST_INSTANT + 1},
+                {"run": -1},
+            )
+        ),
+        *(
+            record(RESULT, replace(RESULT, findings=(NEGATIVE, replace(NEGATIVE, **unfit))))
+            for unfit in (
+                {"kind": "mood"},
                 {"score": 1.5},
                 {"score": math.nan},
                 {"label": NOT_A_LABEL},
@@ -143,12 +177,6 @@ NOT_A_LABEL = "x" * 65
                 {"labels": [NOT_A_LABEL]},
                 {"labels": ["x"] * 101},
                 {"reasoning": "x" * 501},
-                {"received_at": -1},
-                {"received_at": LAST_INSTANT + 1},
-                {"position": -1},
-                {"revision": 2**63},
-                {"analysed_at": LAST_INSTANT + 1},
-                {"run": -1},
             )
         ),
     ],
@@ -171,7 +199,7 @@ async def test_one_poison_row_is_found_and_all_others_are_written(client: FakeCl
     client.failing = [OperationalError("away")]
     sent = [f"i{number}" for number in range(200)]
     sent[99] = POISON
-    batch = batch_of(record(RESULT), record(*map(named, sent)))
+    batch = batch_of(record(RESULT), record(*map(named, sent[::2], sent[1::2])))
     (rejected,) = await ClickHouseWriter(client).write(batch)
     assert rejected.letter.source == Source(topics.ANALYSES, 7, 1, 99)
     assert rejected.value == record(named(POISON))

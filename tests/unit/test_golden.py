@@ -103,16 +103,16 @@ SAID = [
 ]
 ANALYSES = [
     Analysis(
-        "msg_001", "sentiment", "offline", "1+vader", -0.25, "negative", (), "“never” 😠",
-        TIME, 2**63 + 1, 0, TIME + 2,
+        "msg_001", "offline", "1+vader", TIME, 2**63 + 1, 0, TIME + 2,
+        (Finding("sentiment", "negative", (), -0.25, "“never” 😠"), Finding("flags")),
     ),
     Analysis(
-        "msg_001", "topics", "llm:m/1", "p3", None, "", ("order", "größe"), "",
-        TIME, 2**63 + 1, 0, TIME + 2, TIME + 3,
+        "msg_001", "llm:m/1", "p3", TIME, 2**63 + 1, 0, TIME + 2,
+        (Finding("topics", labels=("order", "größe")),), TIME + 3,
     ),
     Analysis(
-        "", "resolution", "llm:m/1", "p3", None, "partially", (), "x" * 300,
-        TIME, 2**64 - 1, TIME + 1, TIME + 2,
+        "", "llm:m/1", "p3", TIME, 2**64 - 1, TIME + 1, TIME + 2,
+        (Finding("resolution", "partially", reasoning="x" * 300),),
     ),
 ]  # fmt: skip
 """A message's, a message's of a re-analysis, and a conversation's."""

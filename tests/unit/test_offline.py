@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import psutil
 import pytest
@@ -23,8 +23,10 @@ from analysis.offline.resolution import resolution_of
 from analysis.offline.sentiment import label_of, score_of
 from analysis.offline.topics import singular, topics_of
 from analysis.offline.words import MAX_CHARACTERS, is_english, stem, words
+from analysis.panel import checked
 from analysis.protocol import (
     Analyzer,
+    Checked,
     Finding,
     Subject,
     SubjectError,
@@ -456,6 +458,10 @@ def test_it_is_an_analyzer() -> None:
     assert "vader-" in found.version
 
 
+async def answers_of(offline: OfflineAnalyzer, asked: Sequence[Subject]) -> list[Checked]:
+    return checked(offline, asked, await offline.analyze(asked))
+
+
 @pytest.fixture
 async def offline() -> AsyncIterator[OfflineAnalyzer]:
     started = OfflineAnalyzer()
@@ -469,8 +475,8 @@ async def test_answers_come_in_order_and_say_what_was_asked(offline: OfflineAnal
         subject("I need a hotel", MESSAGE_KINDS["user"]),
         Subject(b"\x01" * 16, None, tuple(turns("Hi?")), frozenset({"resolution"})),
     ]
-    answers = await offline.analyze(batch)
-    assert list(answers) == [judge(each) for each in batch]
+    answers = await answers_of(offline, batch)
+    assert answers == [judge(each) for each in batch]
     kinds = [
         [finding.kind for finding in answer] for answer in answers if isinstance(answer, tuple)
     ]
@@ -482,7 +488,7 @@ async def test_a_chatbots_vocabulary_is_used(offline: OfflineAnalyzer) -> None:
         b"\x01" * 16, turn("refund me, price!"), (), frozenset({"intent", "flags"}),
         Vocabulary(("refund",), ("price",)),
     )  # fmt: skip
-    assert await offline.analyze([asked]) == [
+    assert await answers_of(offline, [asked]) == [
         (Finding("intent", "refund"), Finding("flags", labels=("price",)))
     ]
 
@@ -490,7 +496,7 @@ async def test_a_chatbots_vocabulary_is_used(offline: OfflineAnalyzer) -> None:
 async def test_what_can_never_be_judged_is_told_by_the_process(offline: OfflineAnalyzer) -> None:
     kinds: frozenset[Kind] = frozenset({"topics"})
     whole = Subject(b"\x01" * 16, None, (), kinds)
-    good, bad = await offline.analyze([subject("hotel", kinds), whole])
+    good, bad = await answers_of(offline, [subject("hotel", kinds), whole])
     assert good == (Finding("topics", labels=("hotel",)),)
     assert isinstance(bad, SubjectError)
     assert str(bad) == "offline topics: ValueError"
@@ -503,7 +509,7 @@ async def test_who_gives_up_leaves_no_answer_to_the_next(offline: OfflineAnalyze
     given_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await given_up
-    assert await offline.analyze([subject("hotel", kinds)]) == [
+    assert await answers_of(offline, [subject("hotel", kinds)]) == [
         (Finding("topics", labels=("hotel",)),)
     ]
 
@@ -521,13 +527,13 @@ async def test_a_process_that_was_killed_is_away_and_then_another_judges(
 ) -> None:
     asked = [subject("hotel", frozenset({"topics"}))]
     expected = [(Finding("topics", labels=("hotel",)),)]
-    assert await offline.analyze(asked) == expected
+    assert await answers_of(offline, asked) == expected
     child = judging_process()
     child.kill()
     child.wait()
     with pytest.raises(UnavailableError, match="gave no answer"):
         await offline.analyze(asked)
-    assert await offline.analyze(asked) == expected
+    assert await answers_of(offline, asked) == expected
 
 
 async def test_a_process_that_stands_still_is_given_up(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import Raw
 
 from analysis import panel as panel_module
 from analysis.panel import PAID_AT_ONCE, Panel, Settled, Wanted, checked
@@ -21,6 +22,7 @@ from analysis.protocol import (
     Vocabulary,
 )
 from schemas.analysis import KINDS, MAX_REASONING_CHARACTERS, Kind
+from schemas.records import encode
 from tests.unit.fakes import LONG_SECONDS, FakeAnalyzer, finding, settled
 
 USER: frozenset[Kind] = frozenset({"sentiment", "intent", "topics", "flags"})
@@ -153,7 +155,9 @@ SOUND = {
 def test_a_sound_answer_is_believed(kind: Kind) -> None:
     analyzer = FakeAnalyzer("a")
     answer = (SOUND[kind],)
-    assert checked(analyzer, [subject(kinds=frozenset({kind}))], [answer]) == [answer]
+    asked = [subject(kinds=frozenset({kind}))]
+    assert checked(analyzer, asked, [answer]) == [answer]
+    assert checked(analyzer, asked, [Raw(encode(answer))]) == [answer]
 
 
 def test_what_an_analyzer_can_not_be_asked_it_need_not_answer() -> None:
@@ -190,6 +194,9 @@ UNSOUND: list[tuple[Kind, Any]] = [
     ("resolution", (Finding("resolution", "positive"),)),
     # What its types do not allow, an analyzer of somebody else's may say all the same.
     ("intent", None),
+    ("intent", Raw(b"")),
+    ("intent", Raw(b"\xc1")),
+    ("intent", Raw(encode((SOUND["intent"],)) * 2)),
     ("intent", "refund"),
     ("intent", ("refund",)),
     ("intent", ValueError("secret")),

@@ -15,7 +15,9 @@ from schemas.analysis import (
     KINDS,
     MAX_LABEL_CHARACTERS,
     MAX_REASONING_CHARACTERS,
+    MAX_TOPICS,
     MAX_VOCABULARY,
+    MESSAGE_KINDS,
 )
 from schemas.capture import MAX_ID_CHARACTERS, MAX_MESSAGES
 from schemas.chatbots import ChatbotSettings
@@ -43,7 +45,7 @@ from schemas.records import (
 from sinks.rows import RowBatch
 from sinks.writer import ClickHouseWriter
 from streams import asking
-from streams.analysis import RESULTS_PER_PART, found_codec
+from streams.analysis import ANALYSES_PER_PART, found_codec
 from streams.apply import Applied, apply_record, batches
 from streams.context import (
     SAID_MESSAGES,
@@ -195,11 +197,19 @@ def test_a_letter_of_what_an_analyzer_can_not_judge_is_within_the_limit() -> Non
 def test_the_longest_results_of_one_conversation_are_within_the_limit() -> None:
     """Splitting by their number must do, whatever a chatbot's vocabulary is."""
     label = WIDEST * MAX_LABEL_CHARACTERS
+    reasoning = WIDEST * MAX_REASONING_CHARACTERS
+    findings = (
+        Finding("sentiment", label, score=0.1, reasoning=reasoning),
+        Finding("intent", label, reasoning=reasoning),
+        Finding("topics", labels=(label,) * MAX_TOPICS, reasoning=reasoning),
+        Finding("flags", labels=(label,) * MAX_VOCABULARY, reasoning=reasoning),
+    )
     result = Analysis(
-        WIDEST * MAX_ID_CHARACTERS, "flags", label, label, None, "", (label,) * MAX_VOCABULARY,
-        WIDEST * MAX_REASONING_CHARACTERS, LATEST, (1 << 64) - 1, 0, LATEST, LATEST,
+        WIDEST * MAX_ID_CHARACTERS, label, label, LATEST, (1 << 64) - 1, 0, LATEST, findings,
+        LATEST,
     )  # fmt: skip
-    part = Analysed(bytes(16), bytes(16), [result] * RESULTS_PER_PART)
+    assert {each.kind for each in findings} == MESSAGE_KINDS["user"]
+    part = Analysed(bytes(16), bytes(16), [result] * ANALYSES_PER_PART)
     for batch in batches([part] * 2, lambda each: len(encode(each))):
         record = analyses_codec.encode(batch)
         assert len(record) + KAFKA_OVERHEAD <= sizes.TOPIC
