@@ -305,7 +305,9 @@ async def test_the_largest_values_are_held_as_they_are(client: Any) -> None:
     largest.results[0].position = 2**64 - 1
     largest.results[0].message_id = "'\\" * 100
     await write(client, analyses_of(largest))
-    columns = msgspec.structs.asdict(largest.results[0])
+    (finding,) = largest.results[0].findings
+    columns = msgspec.structs.asdict(largest.results[0]) | msgspec.structs.asdict(finding)
+    del columns["findings"]
     sql = f"SELECT {', '.join(columns)} FROM openbat.analyses"
     (row,) = client.query(sql).named_results()
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
