@@ -1,12 +1,15 @@
 """One queue and one task per partition, so that no partition waits for another.
 
-A lane hands on all that has queued up at once: the busier a partition, the fewer and larger its
-writes, with no linger when it is idle.
+A lane hands on all that has queued up, as soon as no more comes: the busier a partition, the fewer
+and larger its writes, with no linger when it is idle. Lanes begin together, so that what they write
+shares requests.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from streams.lull import Lull
 
 MAX_RECORDS = 64
 MAX_BYTES = 1024 * 1024
@@ -54,11 +57,13 @@ class Lanes:
         self._on_failure = on_failure
         self._queues: dict[int, asyncio.Queue[Received | None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._lull = Lull()
 
     async def put(self, partition: int, record: Received) -> None:
         """Queue a record; blocks while its partition's lane is full, unless the flow is stopped."""
         queue = self._queue(partition)
         await queue.put(record)
+        self._lull.came()
         if self._flow is not None and queue.qsize() >= MAX_RECORDS:
             self._flow.stop(partition)
 
@@ -91,6 +96,7 @@ class Lanes:
         try:
             while True:
                 taken = [await queue.get()]
+                await self._lull.wait()
                 size = _size(taken[0])
                 while size < self._max_bytes and not queue.empty():
                     taken.append(queue.get_nowait())
