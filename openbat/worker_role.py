@@ -67,6 +67,8 @@ Build = Callable[[Parts], Awaitable[None]]
 
 MAX_SLOTS = 64
 STOP_SECONDS = 2.0
+COLLECT_SECONDS = 0.2
+"""How long records collect before they are read that nobody waits for as for an answer."""
 GULPS_IN_FLIGHT = 16
 """Per partition; a gulp is what a lane hands on at once, 1 MiB as a rule."""
 
@@ -280,6 +282,7 @@ async def _clickhouse(parts: Parts) -> None:
     )
     add_agent(app, topics.MESSAGES, messages.process)
     add_agent(app, topics.ANALYSES, analyses.process)
+    app.collect_seconds = COLLECT_SECONDS
     app.add_future(messages.run())
     app.add_future(analyses.run())
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
 
+MANY_RECORDS = 100
+"""Of a fetch; more are waiting then, and none is let collect."""
+
 Positions = Mapping[Any, int]
 """Offsets by topic partition."""
 
@@ -42,9 +45,14 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
         self._held: set[Any] = set()
         self._sought: set[Any] = set()
         self._seeking = asyncio.Lock()
+        self._found_few = True
 
     async def _getmany(self, active_partitions: Container[Any], timeout: float) -> Any:  # noqa: ASYNC109
-        return await super()._getmany(ActivePartitions(active_partitions), timeout)
+        if self._found_few:
+            await asyncio.sleep(self.app.collect_seconds)
+        found = await super()._getmany(ActivePartitions(active_partitions), timeout)
+        self._found_few = sum(map(len, found.values())) < MANY_RECORDS
+        return found
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:
         changelogs = {tp for tp in tps if self._is_changelog_tp(tp)}

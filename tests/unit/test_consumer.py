@@ -9,11 +9,12 @@ import faust.types
 import pytest
 from faust.transport.drivers.aiokafka import Consumer
 
-from streams.consumer import RewindingConsumer
+from streams.consumer import MANY_RECORDS, RewindingConsumer
 from tests.unit.fakes import settled
 
 TP = faust.types.TP("captures", 0)
 OTHER = faust.types.TP("captures", 1)
+COLLECT_SECONDS = 0.05
 
 
 class Group:
@@ -56,7 +57,7 @@ def sought() -> list[Any]:
 @pytest.fixture
 def consumer(group: Group, sought: list[Any]) -> RewindingConsumer:
     made = RewindingConsumer()
-    made.app = SimpleNamespace(on_seek=[sought.append])
+    made.app = SimpleNamespace(on_seek=[sought.append], collect_seconds=COLLECT_SECONDS)
     assert group.fetching == []
     return made
 
@@ -130,3 +131,18 @@ async def test_a_partition_is_held_from_the_moment_it_is_assigned(
     assert active == [set()]
     consumer.resume_partitions({TP, OTHER})
     assert group.fetching == []
+
+
+@pytest.mark.parametrize(("before", "waits"), [(MANY_RECORDS - 1, True), (MANY_RECORDS, False)])
+async def test_records_collect_where_they_were_few(
+    consumer: RewindingConsumer, monkeypatch: pytest.MonkeyPatch, before: int, waits: bool
+) -> None:
+    async def getmany(_self: Any, _active: Any, _timeout: float) -> dict[Any, list[None]]:
+        return {TP: [None] * (before - 1), OTHER: [None]}
+
+    monkeypatch.setattr(Consumer, "_getmany", getmany)
+    await consumer._getmany({TP, OTHER}, 1.0)
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    await consumer._getmany({TP, OTHER}, 1.0)
+    assert (loop.time() - since >= COLLECT_SECONDS / 2) == waits
