@@ -47,7 +47,7 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Mod
     with local_stack(directory / "stack", **STACK) as stack:
         gateways = gateway.measure(run, stack, directory)
         together = whole.measure(run, stack, directory)
-        latencies = latency.measure(run, stack, together.rate)
+        latencies = latency.measure(run, stack, directory, together.rate)
         checks, model = scaling.measure(run, stack, together.rate)
     size = worker.nearest(together.size)
     workers, readings = worker.measure(run, directory / "workers", together.size)
@@ -63,7 +63,7 @@ def measure(run: Run, directory: Path) -> tuple[list[Figure], list[Reading], Mod
         "the roles measured alone, added up", 0.8, 0.95, together.captures,
         [alone] * len(together.captures),
     )  # fmt: skip
-    figures = [*gateways, *workers, sink.figure, *latencies, all_roles, *grown, scaled]
+    figures = [*gateways, *workers, sink.figure, sink.limit, *latencies, all_roles, *grown, scaled]
     figures += [*analysed, *checks]
     rate = Reading("whole stack at saturation", together.rate, "captures/s on the clock")
     per_record = Reading("captures a record at saturation", together.size, "captures")

@@ -5,14 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench import data
@@ -20,7 +20,7 @@ from bench.contest import PARTITIONS, Backlog, Contestant, work_through
 from bench.figures import Figure
 from bench.run import BenchError, Run, say
 from bench.servers import PEERS
-from bench.worker import clients, of_records, ours
+from bench.worker import bare_worker, clients, of_records, ours
 from openbat.clickhouse import clickhouse_client
 from openbat.connection import Connection
 from openbat.kafka import migrate_topics
@@ -46,9 +46,10 @@ PEER = PEERS / "insert.py"
 
 
 class Inserted(NamedTuple):
-    """The comparison, and how many rows a capture makes."""
+    """The comparison, its limit, and how many rows a capture makes."""
 
     figure: Figure
+    limit: Figure
     rows_per_capture: float
 
 
@@ -62,9 +63,11 @@ def measure(run: Run, directory: Path, size: int) -> Inserted:
 
     """
     with ExitStack() as exits:
-        (broker,) = exits.enter_context(brokers(directory))
-        connection = broker.connection
-        asyncio.run(migrate_topics(connection, PARTITIONS, replication_factor=1))
+        connection, apart = (
+            exits.enter_context(brokers(directory / name))[0].connection for name in ("own", "bare")
+        )
+        for each in (connection, apart):
+            asyncio.run(migrate_topics(each, PARTITIONS, replication_factor=1))
         with worker(connection, directory / "conversations") as conversations:
             conversations.wait_ready()
             asyncio.run(_process(connection, conversations.running.pid, run.captures, size))
@@ -87,7 +90,11 @@ def measure(run: Run, directory: Path, size: int) -> Inserted:
         log = directory / "clickhouse.log"
         running = exits.enter_context(process([*OPENBAT, "worker", "clickhouse"], settings, log))
         wait_until(lambda: '"ready"' in log.read_text(), READY_SECONDS, "the ClickHouse worker")
-        return asyncio.run(_contest(run, connection, running.pid, url, values, directory))
+        bare = exits.enter_context(
+            bare_worker("clickhouse", apart, directory / "bare", OPENBAT_CLICKHOUSE_URL=url)
+        )
+        workers = ((connection, running.pid), (apart, bare))
+        return asyncio.run(_contest(run, workers, url, values, directory))
 
 
 async def _process(connection: Connection, pid: int, captures: int, size: int) -> None:
@@ -109,18 +116,40 @@ async def _changes(connection: Connection) -> list[tuple[int, bytes]]:
 
 async def _contest(
     run: Run,
-    connection: Connection,
-    pid: int,
+    workers: tuple[tuple[Connection, int], tuple[Connection, int]],
     url: str,
     values: list[tuple[int, bytes]],
     directory: Path,
 ) -> Inserted:
-    figure = Figure(
-        "ClickHouse worker", "rows/CPU-s", "clickhouse-connect, ready-made columns", 0.7, 0.9
-    )
+    peer_name = "clickhouse-connect, ready-made columns"
+    figure = Figure("ClickHouse worker", "rows/CPU-s", peer_name, 0.7, 0.9)
+    limit = Figure("ClickHouse worker, without Faust", "rows/CPU-s", peer_name)
     ready = directory / "columns.msgpack"
     count = _write_columns(values, ready)
     backlog = Backlog([(partition, None, value) for partition, value in values], count)
+    own, bare = workers
+    async with _working(*own) as (contestant, producer), _working(*bare) as (other, of_other):
+        # It found those that its rows were made from.
+        await _until(contestant.progress, len(values))
+        for at in range(-1, run.rounds):
+            speed = await work_through(contestant, backlog, producer)
+            without = await work_through(other, backlog, of_other)
+            peer = count / await asyncio.to_thread(_insert, url, ready)
+            say(
+                f"ClickHouse worker, round {at + 1}: {speed.cpu:,.0f} rows per CPU-second; "
+                f"without Faust {without.cpu:,.0f}; ready-made columns {peer:,.0f}"
+            )
+            if at >= 0:
+                figure.add(speed.cpu, peer)
+                limit.add(without.cpu, peer)
+    return Inserted(figure, limit, count / run.captures)
+
+
+@asynccontextmanager
+async def _working(
+    connection: Connection, pid: int
+) -> AsyncIterator[tuple[Contestant, AIOKafkaProducer]]:
+    """Return a worker, whose progress is what it committed, and what writes its backlogs."""
     admin = AIOKafkaAdminClient(**connection.options())
     await admin.start()
 
@@ -131,22 +160,11 @@ async def _contest(
             if (tp := TopicPartition(topics.MESSAGES, at)) in found
         )  # fmt: skip
 
-    await _until(committed, len(values))
-    own = Contestant("ClickHouse worker", (pid,), topics.MESSAGES, committed)
     try:
         async with clients(connection) as (producer, _):
-            for at in range(-1, run.rounds):
-                speed = await work_through(own, backlog, producer)
-                peer = await asyncio.to_thread(_insert, url, ready)
-                say(
-                    f"ClickHouse worker, round {at + 1}: {speed.cpu:,.0f} rows per CPU-second; "
-                    f"ready-made columns {count / peer:,.0f}"
-                )
-                if at >= 0:
-                    figure.add(speed.cpu, count / peer)
+            yield Contestant("ClickHouse worker", (pid,), topics.MESSAGES, committed), producer
     finally:
         await admin.close()
-    return Inserted(figure, count / run.captures)
 
 
 async def _until(committed: Callable[[], Awaitable[int]], wanted: int) -> None:

@@ -19,11 +19,14 @@ LIBRARIES = (
 class Figure(Struct):
     """One comparison. Its ratio is ours over the peer's, of the same round.
 
+    Where nothing is asked of it, it is a limit: what a part of ours reaches, measured beside the
+    whole, so that a reader sees what stands in the way of it.
+
     Attributes:
         name: what is compared.
         unit: of both sides.
         peer_name: what it is compared with.
-        must: what the ratio must reach; where `is_cost`, what it must not exceed.
+        must: what the ratio must reach; where `is_cost`, what it must not exceed; None for a limit.
         aim: what we would like it to be.
         ours: a value per round.
         peer: a value per round.
@@ -35,8 +38,8 @@ class Figure(Struct):
     name: str
     unit: str
     peer_name: str
-    must: float
-    aim: float
+    must: float | None = None
+    aim: float | None = None
     ours: list[float] = []
     peer: list[float] = []
     is_cost: bool = False
@@ -57,6 +60,8 @@ class Figure(Struct):
 
     @property
     def holds(self) -> bool:
+        if self.must is None:
+            return True
         return self.ratio <= self.must if self.is_cost else self.ratio >= self.must
 
     def row(self) -> "Row":
@@ -88,8 +93,8 @@ class Row(Struct):
     peer: float
     ratio: float
     spread: tuple[float, float]
-    must: float
-    aim: float
+    must: float | None
+    aim: float | None
     is_cost: bool
     holds: bool
     rounds: int

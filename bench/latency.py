@@ -1,51 +1,69 @@
 """Exact answers at half of saturation, against the durable write alone at the same rate."""
 
 import asyncio
+import os
 import subprocess
 import sys
+from pathlib import Path
 
-from bench.contest import PARTITIONS, make_topics
+from bench import echo
+from bench.contest import make_topics
 from bench.figures import Figure
 from bench.load import Latencies, decode
 from bench.run import BenchError, Run, say
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, process, wait_until
 
-TOPIC = "peer-produced"
+ALONE, ASKED, REPLIES = "peer-produced", "peer-asked", "peer-replies"
+READY_SECONDS = 30.0
 
 
-def measure(run: Run, stack: Stack, saturation: float) -> list[Figure]:
+def measure(run: Run, stack: Stack, directory: Path, saturation: float) -> list[Figure]:
     """Compare latencies, from when a capture was due.
 
     Raises:
         BenchError: a capture was not answered, or not exactly.
 
     """
-    rate = saturation / 2
-    asyncio.run(make_topics(stack.connection, [TOPIC]))
+    bootstrap = stack.state["kafka_bootstrap"]
+    asyncio.run(make_topics(stack.connection, [ALONE, ASKED, REPLIES]))
+    log = directory / "echo.log"
+    command = [sys.executable, "-m", "bench.echo", bootstrap, ASKED, REPLIES]
+    with process(command, os.environ, log):
+        wait_until(lambda: echo.READY in log.read_text(), READY_SECONDS, "bench.echo")
+        return _compare(run, stack, bootstrap, saturation / 2)
+
+
+def _compare(run: Run, stack: Stack, bootstrap: str, rate: float) -> list[Figure]:
     note = f"{rate:,.0f} captures/s, half of what the whole stack takes here"
-    figures = [
+    answers = [
         Figure(f"exact answer, {name}", "ms", "acks=all alone", must, aim, is_cost=True, note=note)
         for name, must, aim in (("p50", 5.0, 3.0), ("p99", 4.0, 2.0))
     ]
+    replies = [
+        Figure(f"a record and a reply to it, {name}", "ms", "acks=all alone", is_cost=True)
+        for name in ("p50", "p99")
+    ]
+    url, key = f"{stack.gateway_url}/api/v1/capture", stack.state["api_key"]
+    at_rate = (str(rate), str(run.seconds))
     for at in range(-1, run.rounds):
-        url = f"{stack.gateway_url}/api/v1/capture"
-        key = stack.state["api_key"]
-        ours = _run("bench.load", url, key, f"l{at}", str(rate), str(run.seconds))
-        peer = _run(
-            "bench.produce", stack.state["kafka_bootstrap"], TOPIC, str(PARTITIONS), str(rate),
-            str(run.seconds),
-        )  # fmt: skip
+        ours = _run("bench.load", url, key, f"l{at}", *at_rate)
+        reply = _run("bench.produce", bootstrap, ASKED, *at_rate, REPLIES)
+        alone = _run("bench.produce", bootstrap, ALONE, *at_rate)
         say(
             f"latency, round {at + 1}: exact answer {ours.p50:.1f} ms, p99 {ours.p99:.1f} ms; "
-            f"produce alone {peer.p50:.1f} ms, p99 {peer.p99:.1f} ms"
+            f"a record and its reply {reply.p50:.1f} ms, p99 {reply.p99:.1f} ms; "
+            f"produce alone {alone.p50:.1f} ms, p99 {alone.p99:.1f} ms"
         )
         if at < 0:
             continue
         if ours.answered != ours.sent or ours.inexact:
             raise BenchError(f"not every capture was answered exactly: {ours}")
-        figures[0].add(ours.p50, peer.p50)
-        figures[1].add(ours.p99, peer.p99)
-    return figures
+        if reply.answered != reply.sent:
+            raise BenchError(f"not every record had its reply: {reply}")
+        for compared, found in ((answers, ours), (replies, reply)):
+            compared[0].add(found.p50, alone.p50)
+            compared[1].add(found.p99, alone.p99)
+    return [*answers, *replies]
 
 
 def _run(module: str, *arguments: str) -> Latencies:

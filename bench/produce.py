@@ -1,34 +1,76 @@
 """Records at a steady rate, each acknowledged by itself: what the durable write alone takes.
 
-`python -m bench.produce BOOTSTRAP TOPIC PARTITIONS RATE SECONDS` prints one line of JSON, as
-`bench.load` does.
+`python -m bench.produce BOOTSTRAP TOPIC RATE SECONDS [REPLIES]` prints one line of JSON, as
+`bench.load` does. With a topic of replies each record also waits for its own, from `bench.echo`:
+no exact answer can come sooner.
 """
 
 import asyncio
 import itertools
 import sys
+from collections import defaultdict
 
 import msgspec
 import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench import data
+from bench.contest import PARTITIONS
+from bench.echo import Name
 from bench.load import GRACE_SECONDS, WARM_UP_SECONDS, summary
 from openbat.connection import Connection
-from openbat.kafka import start_producer
+from openbat.kafka import make_reader, start_producer
 from schemas import sizes
 
 
-async def main(bootstrap: str, topic: str, partitions: int, rate: float, seconds: float) -> None:
+class Replies:
+    """What `bench.echo` sends back. A reply may come before its record is acknowledged."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._came: defaultdict[Name, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def start(self) -> None:
+        await self._consumer.start()
+        tp = TopicPartition(self._topic, 0)
+        self._consumer.assign([tp])
+        await self._consumer.seek_to_end(tp)
+
+    async def wait(self, name: Name) -> None:
+        await self._came[name].wait()
+        del self._came[name]
+
+    async def close(self) -> None:
+        await self._consumer.stop()
+
+    async def read(self) -> None:
+        """Take in replies, for ever."""
+        while True:
+            for records in (await self._consumer.getmany(timeout_ms=1000)).values():
+                for record in records:
+                    for name in msgspec.msgpack.decode(record.value or b"", type=list[Name]):
+                        self._came[name].set()
+
+
+async def main(bootstrap: str, topic: str, rate: float, seconds: float, replies: str) -> None:
     loop = asyncio.get_running_loop()
-    producer = await start_producer(Connection(bootstrap), sizes.BATCH)
-    records = data.records(data.frames("p", 5_000), partitions, 1)
+    connection = Connection(bootstrap)
+    producer = await start_producer(connection, sizes.BATCH)
+    answers = Replies(make_reader(connection), replies) if replies else None
+    if answers is not None:
+        await answers.start()
+        reading = asyncio.create_task(answers.read())
+    records = data.records(data.frames("p", 5_000), PARTITIONS, 1)
     start = loop.time() + 0.1
     latencies: list[float] = []
     under_way: set[asyncio.Task[None]] = set()
     sent = all_sent = 0
 
     async def send(partition: int, value: bytes, due: float) -> None:
-        await producer.send_and_wait(topic, value, partition=partition)
+        written = await producer.send_and_wait(topic, value, partition=partition)
+        if answers is not None:
+            await answers.wait((partition, written.offset))
         if due >= start + WARM_UP_SECONDS:
             latencies.append(loop.time() - due)
 
@@ -46,10 +88,13 @@ async def main(bootstrap: str, topic: str, partitions: int, rate: float, seconds
     if under_way:
         await asyncio.wait(under_way, timeout=GRACE_SECONDS)
     await producer.stop()
+    if answers is not None:
+        reading.cancel()
+        await answers.close()
     found = summary(sent, latencies, 0, all_sent)
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
 
 
 if __name__ == "__main__":
-    bootstrap, topic, partitions, rate, seconds = sys.argv[1:]
-    uvloop.run(main(bootstrap, topic, int(partitions), float(rate), float(seconds)))
+    bootstrap, topic, rate, seconds, *replies = sys.argv[1:]
+    uvloop.run(main(bootstrap, topic, float(rate), float(seconds), *(replies or [""])))

@@ -93,13 +93,18 @@ def table(results: Results) -> str:
 
 
 def _line(row: Row) -> str:
-    sign = "≤" if row.is_cost else "≥"
     least, greatest = row.spread
     return (
         f"| {row.name} | {row.unit} | {_number(row.ours)} | {row.peer_name} | {_number(row.peer)} "
-        f"| **{row.ratio:.2f}** ({least:.2f} to {greatest:.2f}) | {sign} {row.must:g} "
-        f"| {sign} {row.aim:g} | {'yes' if row.holds else '**no**'} |"
+        f"| **{row.ratio:.2f}** ({least:.2f} to {greatest:.2f}) | {_judged(row)} |"
     )
+
+
+def _judged(row: Row) -> str:
+    if row.must is None:
+        return " | | a limit"
+    sign = "≤" if row.is_cost else "≥"
+    return f"{sign} {row.must:g} | {sign} {row.aim:g} | {'yes' if row.holds else '**no**'}"
 
 
 def _number(value: float) -> str:
@@ -117,14 +122,18 @@ def plot(results: Results, path: Path) -> None:
     for at, row in enumerate(rows):
         least, greatest = row.spread
         axes.plot([least, greatest], [at, at], color="tab:gray", linewidth=2)
-        axes.plot(row.ratio, at, "o", color="tab:green" if row.holds else "tab:red")
-        axes.plot(row.must, at, "|", color="black", markersize=14)
-        axes.plot(row.aim, at, "|", color="tab:blue", markersize=14)
+        color = "tab:gray" if row.must is None else "tab:green" if row.holds else "tab:red"
+        axes.plot(row.ratio, at, "o", color=color)
+        for wanted, mark in ((row.must, "black"), (row.aim, "tab:blue")):
+            if wanted is not None:
+                axes.plot(wanted, at, "|", color=mark, markersize=14)
     axes.set_yticks(
         range(len(rows)), [f"{row.name}\n/ {row.peer_name}" for row in rows], fontsize=7
     )
     axes.set_xscale("log")
-    axes.set_xlabel("ratio: dot ours, bar its rounds; black what it must be, blue what we aim at")
+    axes.set_xlabel(
+        "ratio: dot ours, gray a limit; bar its rounds; black what it must be, blue our aim"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -1,6 +1,8 @@
 """The conversations worker, against Quix Streams and against a bare loop doing the same job."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -30,7 +32,7 @@ from tests.stack import process
 SIZES = (1, 4, 8, 16, 32)
 """Captures a record."""
 OUTPUTS = ("messages", "analysis", "replies")
-OURS, QUIX, LOOP = "ours", "quix", "loop"
+OURS, QUIX, LOOP, BARE = "ours", "quix", "loop", "bare"
 
 
 @asynccontextmanager
@@ -58,6 +60,23 @@ def ours(reader: AIOKafkaConsumer, *pids: int) -> Contestant:
     """Return our workers as a contestant: they reply once per record."""
     own = TopicPartition(topics.REPLIES, data.REPLY_PARTITION)
     return Contestant("conversations worker", pids, topics.CAPTURES, written_to(reader, [own]))
+
+
+@contextmanager
+def bare_worker(
+    role: str, connection: Connection, directory: Path, **environment: str
+) -> Iterator[int]:
+    """Run a worker's own lines without Faust, on topics that no worker of ours reads."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {
+        **os.environ,
+        "OPENBAT_DATA_DIR": str(directory),
+        "OPENBAT_KAFKA_BOOTSTRAP": connection.bootstrap,
+        **environment,
+    }
+    command = [sys.executable, "-m", "bench.bare_worker", role]
+    with process(command, settings, directory / "log") as running:
+        yield running.pid
 
 
 def peer(reader: AIOKafkaConsumer, name: str, pid: int) -> Contestant:
@@ -91,17 +110,21 @@ def measure(run: Run, directory: Path, judged_size: float) -> tuple[list[Figure]
 
     """
     with ExitStack() as exits:
-        (broker,) = exits.enter_context(brokers(directory))
-        connection = broker.connection
-        asyncio.run(migrate_topics(connection, PARTITIONS, replication_factor=1))
+        # A broker of its own for what writes the same topics.
+        connection, apart = (
+            exits.enter_context(brokers(directory / name))[0].connection for name in (OURS, BARE)
+        )
+        for each in (connection, apart):
+            asyncio.run(migrate_topics(each, PARTITIONS, replication_factor=1))
         conversations = exits.enter_context(worker(connection, directory / "worker"))
         pids = {
             name: exits.enter_context(peer_process(name, connection, directory))
             for name in (QUIX, LOOP)
         }
+        pids[BARE] = exits.enter_context(bare_worker("conversations", apart, directory / "bare"))
         conversations.wait_ready()
         pids[OURS] = conversations.running.pid
-        return asyncio.run(_contest(run, connection, pids, judged_size))
+        return asyncio.run(_contest(run, connection, apart, pids, judged_size))
 
 
 def nearest(size: float) -> int:
@@ -110,7 +133,7 @@ def nearest(size: float) -> int:
 
 
 async def _contest(
-    run: Run, connection: Connection, pids: dict[str, int], judged_size: float
+    run: Run, connection: Connection, apart: Connection, pids: dict[str, int], judged_size: float
 ) -> tuple[list[Figure], list[Reading]]:
     judged = nearest(judged_size)
     name = f"conversations worker, {judged} captures a record"
@@ -118,14 +141,18 @@ async def _contest(
     figures = [
         Figure(name, "captures/CPU-s", "Quix Streams, a capture a record", 1.0, 1.5, note=note),
         Figure(name, "captures/CPU-s", "bare aiokafka loop with a dict", 0.5, 0.8, note=note),
+        Figure(f"{name}, without Faust", "captures/CPU-s", "bare aiokafka loop with a dict"),
     ]
     found: dict[int, list[Speed]] = {size: [] for size in SIZES}
-    async with clients(connection) as (producer, reader):
+    async with clients(connection) as (producer, reader), clients(apart) as (other, of_other):
         own = ours(reader, pids[OURS])
+        bare = ours(of_other, pids[BARE])._replace(name="conversations worker without Faust")
         quix, loop = (peer(reader, name, pids[name]) for name in (QUIX, LOOP))
 
-        async def take(contestant: Contestant, backlog: Backlog) -> Speed:
-            speed = await work_through(contestant, backlog, producer)
+        async def take(
+            contestant: Contestant, backlog: Backlog, to: AIOKafkaProducer = producer
+        ) -> Speed:
+            speed = await work_through(contestant, backlog, to)
             say(f"{contestant.name}: {speed.cpu:,.0f} captures per CPU-second")
             return speed
 
@@ -137,12 +164,14 @@ async def _contest(
             }
             of_quix = await take(quix, of_frames(captures))
             of_loop = await take(loop, of_records(captures, judged))
+            of_bare = await take(bare, of_records(captures, judged), other)
             if at < 0:
                 continue
             for size, speed in speeds.items():
                 found[size].append(speed)
             figures[0].add(speeds[judged].cpu, of_quix.cpu)
             figures[1].add(speeds[judged].cpu, of_loop.cpu)
+            figures[2].add(of_bare.cpu, of_loop.cpu)
     readings = [
         Reading(
             f"conversations worker, {size} captures a record",

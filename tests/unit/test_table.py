@@ -21,22 +21,26 @@ def fail(error: BaseException) -> None:
 
 
 def open_table(
-    directory: Path, recovered: int = -1, on_failure: Callable[[BaseException], None] = fail
+    directory: Path,
+    recovered: int = -1,
+    on_failure: Callable[[BaseException], None] = fail,
+    partitions: int = 2,
+    cache_bytes: int = 16 * sizes.MIB,
 ) -> WorkerTable:
-    """Return a table of two partitions whose changelogs end at the recovered offset."""
-    app = make_app(topics.CONVERSATIONS_GROUP, "127.0.0.1:1", 2, directory, "instance")
+    """Return a table whose partitions' changelogs end at the recovered offset."""
+    app = make_app(topics.CONVERSATIONS_GROUP, "127.0.0.1:1", partitions, directory, "instance")
     app.finalize()
     table = WorkerTable(
         app,
         on_failure,
-        16 * sizes.MIB,
+        cache_bytes,
         replay_entry,
         name=topics.CONVERSATIONS_TABLE,
-        partitions=2,
+        partitions=partitions,
         beacon=app.tables.beacon,
     )
     app.tables.add(table)
-    for partition in (0, 1):
+    for partition in range(partitions):
         tp = faust.types.TP(table.changelog_topic_name, partition)
         app.tables.recovery.active_highwaters[tp] = recovered
     return table
