@@ -30,7 +30,7 @@ from streams.dead_letters import DeadLetters
 from streams.lanes import Lanes, Received
 from streams.sweep import Sweeper
 from streams.window import Windows
-from tests.unit.test_table import open_table
+from tests.unit.tables import open_table
 
 COMMIT_SECONDS = 1.0
 

@@ -123,17 +123,22 @@ async def _contest(
 ) -> Inserted:
     peer_name = "clickhouse-connect, ready-made columns"
     figure = Figure("ClickHouse worker", "rows/CPU-s", peer_name, 0.7, 0.9)
-    limit = Figure("ClickHouse worker, without Faust", "rows/CPU-s", peer_name)
+    limit = Figure(
+        "ClickHouse worker, without Faust", "rows/CPU-s", peer_name, note="on a broker of its own"
+    )
     ready = directory / "columns.msgpack"
     count = _write_columns(values, ready)
     backlog = Backlog([(partition, None, value) for partition, value in values], count)
     own, bare = workers
-    async with _working(*own) as (contestant, producer), _working(*bare) as (other, of_other):
+    async with (
+        _working("ClickHouse worker", *own) as (contestant, producer),
+        _working("ClickHouse worker without Faust", *bare) as (other, producer_of_other),
+    ):
         # It found those that its rows were made from.
         await _until(contestant.progress, len(values))
         for at in range(-1, run.rounds):
             speed = await work_through(contestant, backlog, producer)
-            without = await work_through(other, backlog, of_other)
+            without = await work_through(other, backlog, producer_of_other)
             peer = count / await asyncio.to_thread(_insert, url, ready)
             say(
                 f"ClickHouse worker, round {at + 1}: {speed.cpu:,.0f} rows per CPU-second; "
@@ -147,7 +152,7 @@ async def _contest(
 
 @asynccontextmanager
 async def _working(
-    connection: Connection, pid: int
+    name: str, connection: Connection, pid: int
 ) -> AsyncIterator[tuple[Contestant, AIOKafkaProducer]]:
     """Return a worker, whose progress is what it committed, and what writes its backlogs."""
     admin = AIOKafkaAdminClient(**connection.options())
@@ -162,7 +167,7 @@ async def _working(
 
     try:
         async with clients(connection) as (producer, _):
-            yield Contestant("ClickHouse worker", (pid,), topics.MESSAGES, committed), producer
+            yield Contestant(name, (pid,), topics.MESSAGES, committed), producer
     finally:
         await admin.close()
 

@@ -19,8 +19,8 @@ LIBRARIES = (
 class Figure(Struct):
     """One comparison. Its ratio is ours over the peer's, of the same round.
 
-    Where nothing is asked of it, it is a limit: what a part of ours reaches, measured beside the
-    whole, so that a reader sees what stands in the way of it.
+    Where nothing is asked of it, it is a limit: what a part of the job reaches alone, measured
+    beside the whole, so that a reader sees what stands in the way of it.
 
     Attributes:
         name: what is compared.

@@ -3,19 +3,23 @@
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from bench import servers, wrk
 from bench.contest import make_topics
 from bench.figures import Figure
+from bench.load import decode
 from bench.meter import Meter
 from bench.run import BenchError, Run, say
 from tests.stack import ROOT, Stack
 
 BESIDE_RATE = 1_500
 """Captures a second through the stack, while a peer is measured beside it."""
+STARTED_SECONDS = 2.0
+"""How long the load takes to start; it lasts that much longer."""
 NOTHING, CONSTANT = "the same gateway, publishing nothing", "bare Starlette, a constant answer"
 TOLERATED = 0.01
 """The share of answers that may be provisional: more, and exact answers were not on."""
@@ -51,43 +55,52 @@ def measure(run: Run, stack: Stack, directory: Path) -> list[Figure]:
         ]
         nothing, constant, _ = peers
         ours = servers.Server(f"{stack.gateway_url}/api/v1/capture", pid)
+        alone = [(each, False) for each in (ours, *peers)]
+        everyone = [*alone, (nothing, True)]
         for at in range(-1, run.rounds):
             # One round warms up. Each begins with another of them.
-            found: dict[int, float] = {}
-            everyone = [ours, *peers]
+            found: dict[tuple[servers.Server, bool], float] = {}
             turn = at % len(everyone)
             for one in everyone[turn:] + everyone[:turn]:
-                meter = Meter(one.pid)
-                answers = wrk.post(one.url, key, bodies, f"g{at}", run.seconds)
-                found[one.pid] = answers.requests / meter.cpu()
+                server, is_beside = one
+                with _load(run, stack, f"b{at}") if is_beside else nullcontext():
+                    meter = Meter(server.pid)
+                    answers = wrk.post(server.url, key, bodies, f"g{at}", run.seconds)
+                    found[one] = answers.requests / meter.cpu()
                 say(
-                    f"gateway, round {at + 1}: {one.url} {answers.requests / answers.seconds:,.0f}"
-                    f" requests/s, {found[one.pid]:,.0f} per CPU-second"
+                    f"gateway, round {at + 1}: {server.url}{' beside the stack' * is_beside} "
+                    f"{answers.requests / answers.seconds:,.0f} requests/s, {found[one]:,.0f} per "
+                    "CPU-second"
                 )
-                if one is ours and answers.provisional > TOLERATED * answers.requests:
+                if server is ours and answers.provisional > TOLERATED * answers.requests:
                     raise BenchError(f"answers were provisional: {answers}")
-            with _load(run, stack, f"b{at}"):
-                meter = Meter(nothing.pid)
-                answers = wrk.post(nothing.url, key, bodies, f"n{at}", run.seconds)
-                busy = answers.requests / meter.cpu()
-            say(f"gateway, publishing nothing, beside the stack: {busy:,.0f} per CPU-second")
             if at < 0:
                 continue
             for figure, peer in zip(figures, peers, strict=True):
-                figure.add(found[pid], found[peer.pid])
-            beside.add(busy, found[nothing.pid])
-            against_constant.add(found[nothing.pid], found[constant.pid])
+                figure.add(found[ours, False], found[peer, False])
+            beside.add(found[nothing, True], found[nothing, False])
+            against_constant.add(found[nothing, False], found[constant, False])
     return [*figures, beside, against_constant]
 
 
 @contextmanager
 def _load(run: Run, stack: Stack, name: str) -> Iterator[None]:
-    """Have captures go through the stack meanwhile."""
+    """Have captures go through the stack meanwhile.
+
+    Raises:
+        BenchError: not every one was answered.
+
+    """
     command = [
         sys.executable, "-m", "bench.load", f"{stack.gateway_url}/api/v1/capture",
-        stack.state["api_key"], name, str(BESIDE_RATE), str(run.seconds),
+        stack.state["api_key"], name, str(BESIDE_RATE), str(run.seconds + 1),
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as loading:
-        yield
-        if loading.wait(run.seconds + 60):
-            raise BenchError(f"bench.load failed: it ended with {loading.returncode}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as loading:
+        try:
+            time.sleep(STARTED_SECONDS)
+            yield
+            found, _ = loading.communicate(timeout=run.seconds + 60)
+        finally:
+            loading.kill()
+    if loading.returncode or (load := decode(found)).answered < load.sent:
+        raise BenchError(f"not every capture was answered beside the gateway: {found}")

@@ -40,9 +40,12 @@ def _compare(run: Run, stack: Stack, bootstrap: str, rate: float) -> list[Figure
         for name, must, aim in (("p50", 5.0, 3.0), ("p99", 4.0, 2.0))
     ]
     replies = [
-        Figure(f"a record and a reply to it, {name}", "ms", "acks=all alone", is_cost=True)
+        Figure(
+            f"a record and a reply to it, {name}", "ms", "acks=all alone", is_cost=True,
+            note="two bare clients at the same rate, a record per capture",
+        )
         for name in ("p50", "p99")
-    ]
+    ]  # fmt: skip
     url, key = f"{stack.gateway_url}/api/v1/capture", stack.state["api_key"]
     at_rate = (str(rate), str(run.seconds))
     for at in range(-1, run.rounds):

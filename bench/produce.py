@@ -2,7 +2,7 @@
 
 `python -m bench.produce BOOTSTRAP TOPIC RATE SECONDS [REPLIES]` prints one line of JSON, as
 `bench.load` does. With a topic of replies each record also waits for its own, from `bench.echo`:
-no exact answer can come sooner.
+what two bare clients take for it.
 """
 
 import asyncio
@@ -89,6 +89,8 @@ async def main(bootstrap: str, topic: str, rate: float, seconds: float, replies:
         await asyncio.wait(under_way, timeout=GRACE_SECONDS)
     await producer.stop()
     if answers is not None:
+        if reading.done():
+            reading.result()
         reading.cancel()
         await answers.close()
     found = summary(sent, latencies, 0, all_sent)

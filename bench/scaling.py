@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
+from statistics import median
 
 from bench import load
 from bench.figures import Figure
@@ -17,6 +19,7 @@ from tests.stack import ROOT, Stack
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of saturation: above them the load and the roles wait for the same cores."""
+LAPS = 3
 RATES = (1_000, 100_000, 1_000_000)
 LINGERS = (0.001, 0.005, 0.02)
 LOGS = (topics.CAPTURES, topics.REPLIES, topics.MESSAGES, topics.ANALYSIS,
@@ -35,14 +38,14 @@ def measure(run: Run, stack: Stack, saturation: float) -> tuple[list[Figure], Mo
     pids = {role: stack.pids(role)[0] for role in ROLES}
     idle = _idle(pids, run.seconds)
     before, rows_before = _log_bytes(stack), row_count(stack)
-    samples: dict[str, list[Sample]] = {role: [] for role in ROLES}
+    laps: dict[tuple[str, float], list[Sample]] = {each: [] for each in product(ROLES, SHARES)}
     captures = 0
-    for share in SHARES:
+    for lap, share in product(range(LAPS), SHARES):
         rate = saturation * share
         records_before = records(stack)
         meters = {role: Meter(pid) for role, pid in pids.items()}
         started = time.monotonic()
-        sent = _load(stack, f"m{share}", rate, run.seconds)
+        sent = _load(stack, f"m{lap}-{share}", rate, run.seconds)
         drained(stack, rows_before)
         seconds = time.monotonic() - started
         written = records(stack) - records_before
@@ -53,7 +56,8 @@ def measure(run: Run, stack: Stack, saturation: float) -> tuple[list[Figure], Mo
             + ", ".join(f"{role} {busy:.3f}" for role, busy in cores.items())
         )
         for role, busy in cores.items():
-            samples[role].append(Sample(sent / seconds, written / seconds, busy))
+            laps[role, share].append(Sample(sent / seconds, written / seconds, busy))
+    samples = {role: [_median(laps[role, share]) for share in SHARES] for role in ROLES}
     costs = {role: fit(found, idle[role]) for role, found in samples.items()}
     log_bytes = {name: (size - before[name]) / captures for name, size in _log_bytes(stack).items()}
     rows = (row_count(stack) - rows_before) / captures
@@ -63,6 +67,10 @@ def measure(run: Run, stack: Stack, saturation: float) -> tuple[list[Figure], Mo
         for linger in LINGERS
     ]
     return _checks(samples, idle), Model(costs, log_bytes, rows, needs)
+
+
+def _median(laps: list[Sample]) -> Sample:
+    return Sample(*map(median, zip(*laps, strict=True)))
 
 
 def _checks(samples: Mapping[str, list[Sample]], idle: Mapping[str, float]) -> list[Figure]:

@@ -37,7 +37,7 @@ from schemas.records import (
 )
 from sinks.rows import RowBatch
 from streams.apply import Applied, apply_record, needed_keys
-from tests.unit.test_table import open_table, store_of
+from tests.unit.tables import open_table, store_of
 
 LAPS = 8
 """Each a turn of all conversations."""

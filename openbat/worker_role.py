@@ -68,7 +68,7 @@ Build = Callable[[Parts], Awaitable[None]]
 MAX_SLOTS = 64
 STOP_SECONDS = 2.0
 COLLECT_SECONDS = 0.2
-"""How long records collect before they are read that nobody waits for as for an answer."""
+"""How long records collect before they are read, where nobody waits for an answer to them."""
 GULPS_IN_FLIGHT = 16
 """Per partition; a gulp is what a lane hands on at once, 1 MiB as a rule."""
 

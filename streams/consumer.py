@@ -10,16 +10,31 @@ back while it is read: what is fetched already comes next, and what is between i
 """
 
 import asyncio
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
 
 MANY_RECORDS = 100
-"""Of a fetch; more are waiting then, and none is let collect."""
+"""In one fetch; where it brought as many, more are waiting."""
 
 Positions = Mapping[Any, int]
 """Offsets by topic partition."""
+
+
+def more_wait(found: Mapping[Any, Sequence[Any]], fetch_bytes: int) -> bool:
+    """Whether a fetch was so full that more records are waiting.
+
+    Args:
+        found: its records, by topic partition.
+        fetch_bytes: that it brings of each at most. One that is cut off before a larger record may
+            be half of it.
+
+    """
+    return sum(map(len, found.values())) >= MANY_RECORDS or any(
+        2 * sum(len(record.value or b"") for record in records) >= fetch_bytes
+        for records in found.values()
+    )
 
 
 class ActivePartitions:
@@ -45,13 +60,15 @@ class RewindingConsumer(Consumer):  # type: ignore[misc]
         self._held: set[Any] = set()
         self._sought: set[Any] = set()
         self._seeking = asyncio.Lock()
-        self._found_few = True
+        self._collects = False
 
     async def _getmany(self, active_partitions: Container[Any], timeout: float) -> Any:  # noqa: ASYNC109
-        if self._found_few:
+        if self._collects:
             await asyncio.sleep(self.app.collect_seconds)
         found = await super()._getmany(ActivePartitions(active_partitions), timeout)
-        self._found_few = sum(map(len, found.values())) < MANY_RECORDS
+        self._collects = self.app.collect_seconds > 0 and not more_wait(
+            found, self.app.conf.consumer_max_fetch_size
+        )
         return found
 
     def resume_partitions(self, tps: Iterable[Any]) -> None:

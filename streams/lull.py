@@ -28,7 +28,8 @@ class Lull:
         """Return when none has come for QUIET_TURNS, or after MOST_TURNS."""
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
-        await self._settling
+        # Shielded: one that gives up takes no other with it.
+        await asyncio.shield(self._settling)
 
     async def _settle(self) -> None:
         seen, quiet = self._records, 0

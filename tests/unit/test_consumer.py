@@ -9,12 +9,13 @@ import faust.types
 import pytest
 from faust.transport.drivers.aiokafka import Consumer
 
-from streams.consumer import MANY_RECORDS, RewindingConsumer
+from streams.consumer import MANY_RECORDS, RewindingConsumer, more_wait
 from tests.unit.fakes import settled
 
 TP = faust.types.TP("captures", 0)
 OTHER = faust.types.TP("captures", 1)
 COLLECT_SECONDS = 0.05
+FETCH_BYTES = 1_000
 
 
 class Group:
@@ -57,7 +58,11 @@ def sought() -> list[Any]:
 @pytest.fixture
 def consumer(group: Group, sought: list[Any]) -> RewindingConsumer:
     made = RewindingConsumer()
-    made.app = SimpleNamespace(on_seek=[sought.append], collect_seconds=COLLECT_SECONDS)
+    made.app = SimpleNamespace(
+        on_seek=[sought.append],
+        collect_seconds=COLLECT_SECONDS,
+        conf=SimpleNamespace(consumer_max_fetch_size=FETCH_BYTES),
+    )
     assert group.fetching == []
     return made
 
@@ -133,16 +138,47 @@ async def test_a_partition_is_held_from_the_moment_it_is_assigned(
     assert group.fetching == []
 
 
-@pytest.mark.parametrize(("before", "waits"), [(MANY_RECORDS - 1, True), (MANY_RECORDS, False)])
-async def test_records_collect_where_they_were_few(
-    consumer: RewindingConsumer, monkeypatch: pytest.MonkeyPatch, before: int, waits: bool
-) -> None:
-    async def getmany(_self: Any, _active: Any, _timeout: float) -> dict[Any, list[None]]:
-        return {TP: [None] * (before - 1), OTHER: [None]}
+def records(count: int, size: int) -> list[Any]:
+    return [SimpleNamespace(value=bytes(size))] * count
 
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({}, False),
+        ({TP: records(MANY_RECORDS - 2, 1), OTHER: records(1, 1)}, False),
+        ({TP: records(MANY_RECORDS - 1, 1), OTHER: records(1, 1)}, True),
+        ({TP: records(1, FETCH_BYTES // 2 - 1), OTHER: records(1, FETCH_BYTES // 2 - 1)}, False),
+        ({TP: records(1, 1), OTHER: records(2, FETCH_BYTES // 4)}, True),
+        ({TP: [SimpleNamespace(value=None)]}, False),
+    ],
+)
+def test_more_wait_where_a_fetch_was_full(found: dict[Any, list[Any]], expected: bool) -> None:
+    assert more_wait(found, FETCH_BYTES) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "collect_seconds", "slept"),
+    [(1, COLLECT_SECONDS, [COLLECT_SECONDS] * 2), (MANY_RECORDS, COLLECT_SECONDS, []), (1, 0, [])],
+)
+async def test_records_collect_after_a_fetch_of_few(
+    consumer: RewindingConsumer,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    collect_seconds: float,
+    slept: list[float],
+) -> None:
+    seconds: list[float] = []
+
+    async def sleep(duration: float) -> None:
+        seconds.append(duration)
+
+    async def getmany(_self: Any, _active: Any, _timeout: float) -> dict[Any, list[Any]]:
+        return {TP: records(count, 1)}
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr(Consumer, "_getmany", getmany)
-    await consumer._getmany({TP, OTHER}, 1.0)
-    loop = asyncio.get_running_loop()
-    since = loop.time()
-    await consumer._getmany({TP, OTHER}, 1.0)
-    assert (loop.time() - since >= COLLECT_SECONDS / 2) == waits
+    consumer.app.collect_seconds = collect_seconds
+    for _ in range(3):
+        assert await consumer._getmany({TP}, 1.0) == {TP: records(count, 1)}
+    assert seconds == slept

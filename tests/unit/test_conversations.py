@@ -30,7 +30,7 @@ from streams.table import SecondWriterError, WorkerTable
 from streams.upsert import upsert
 from streams.window import Windows
 from tests.unit.fakes import Failures, FakeProducer, Sent, settled
-from tests.unit.test_table import open_table
+from tests.unit.tables import open_table
 
 PARTITION, REPLY_PARTITION = 1, 5
 POISON_TIME = 11

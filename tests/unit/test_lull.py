@@ -10,6 +10,8 @@ from tests.unit.fakes import Failures
 
 APART = QUIET_TURNS // 2
 """Turns between records that come one after the other."""
+WAKING_TURNS = 5
+"""Until who waits has begun, and has gone on."""
 
 
 async def turns_of(waiting: Awaitable[None]) -> int:
@@ -30,7 +32,7 @@ async def arrive(made: Lull, records: int) -> None:
 
 
 async def test_where_nothing_comes_it_takes_a_few_turns() -> None:
-    assert QUIET_TURNS <= await turns_of(Lull().wait()) <= QUIET_TURNS + 3
+    assert QUIET_TURNS <= await turns_of(Lull().wait()) <= QUIET_TURNS + WAKING_TURNS
 
 
 async def test_it_lasts_as_long_as_records_come_one_after_the_other() -> None:
@@ -46,7 +48,7 @@ async def test_records_without_end_keep_nobody_waiting_for_ever() -> None:
     arriving = asyncio.create_task(arrive(made, MOST_TURNS))
     turns = await turns_of(made.wait())
     assert not arriving.done()
-    assert MOST_TURNS <= turns <= MOST_TURNS + 3
+    assert MOST_TURNS <= turns <= MOST_TURNS + WAKING_TURNS
     await arriving
 
 
@@ -76,15 +78,28 @@ async def test_a_lane_takes_along_what_comes_some_turns_later_and_lanes_begin_to
     assert gulps == [(0, [5, 6, 7]), (1, [9, 10])]
 
 
-async def test_a_full_lane_is_not_waited_with() -> None:
-    """Who puts into it is blocked until it is taken from, and so brings nothing to others."""
+async def test_one_that_gives_up_takes_no_other_with_it() -> None:
+    made = Lull()
+    first, second = (asyncio.create_task(made.wait()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert first.cancelled()
+
+
+async def test_a_full_lane_ends_the_lull() -> None:
+    """Who puts into it is blocked until it is taken from, and brings nothing meanwhile."""
     gulps: list[int] = []
 
     async def process(_partition: int, records: list[Received]) -> None:
         gulps.append(len(records))
 
     made = Lanes(process, Failures())
-    for offset in range(lanes.MAX_RECORDS + 1):
-        await asyncio.wait_for(made.put(0, Received(offset, b"", lambda: None)), 5)
+
+    async def put_all() -> None:
+        for offset in range(lanes.MAX_RECORDS + 1):
+            await made.put(0, Received(offset, b"", lambda: None))
+
+    assert await turns_of(put_all()) < MOST_TURNS / 2
     await made.drained()
     assert sum(gulps) == lanes.MAX_RECORDS + 1

@@ -14,7 +14,7 @@ from schemas import topics
 from streams import progress as progress_module
 from streams.app import add_agent
 from streams.progress import PartitionLag, Progress, StoreSize, lags, missing
-from tests.unit.test_table import open_table
+from tests.unit.tables import open_table
 
 CAPTURES = TP("captures", 0)
 OTHER = TP("captures", 1)
