@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from bench import data
 from bench.contest import PARTITIONS, Backlog, Contestant, work_through
 from bench.figures import Figure
-from bench.load import decode
+from bench.load import post
 from bench.run import BenchError, Run, say
 from bench.worker import clients
 from openbat.connection import Connection
@@ -219,14 +219,7 @@ def _lag(stack: Stack) -> int:
 
 
 def _latency(stack: Stack, run: Run, name: str, rate: int) -> float:
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "bench.load", f"{stack.gateway_url}/api/v1/capture",
-            stack.state["api_key"], name, str(rate), str(run.seconds),
-        ],
-        capture_output=True, text=True, check=True, cwd=ROOT, timeout=120,
-    )  # fmt: skip
-    found = decode(done.stdout)
-    if found.answered != found.sent or found.inexact:
+    found = post(stack, name, rate, run.seconds)
+    if found.inexact:
         raise BenchError(f"not every capture was answered exactly: {found}")
     return found.p50

@@ -1,20 +1,19 @@
 """The gateway at saturation, against itself without publishing, bare Starlette, and FastAPI."""
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from bench import servers, wrk
 from bench.contest import make_topics
 from bench.figures import Figure
-from bench.load import decode
+from bench.load import post
 from bench.meter import Meter
 from bench.run import BenchError, Run, say
-from tests.stack import ROOT, Stack
+from tests.stack import Stack
 
 BESIDE_RATE = 1_500
 """Captures a second through the stack, while a peer is measured beside it."""
@@ -91,16 +90,8 @@ def _load(run: Run, stack: Stack, name: str) -> Iterator[None]:
         BenchError: not every one was answered.
 
     """
-    command = [
-        sys.executable, "-m", "bench.load", f"{stack.gateway_url}/api/v1/capture",
-        stack.state["api_key"], name, str(BESIDE_RATE), str(run.seconds + 1),
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as loading:
-        try:
-            time.sleep(STARTED_SECONDS)
-            yield
-            found, _ = loading.communicate(timeout=run.seconds + 60)
-        finally:
-            loading.kill()
-    if loading.returncode or (load := decode(found)).answered < load.sent:
-        raise BenchError(f"not every capture was answered beside the gateway: {found}")
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(post, stack, name, BESIDE_RATE, run.seconds + 1)
+        time.sleep(STARTED_SECONDS)
+        yield
+        posting.result()

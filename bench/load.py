@@ -1,12 +1,13 @@
 """Captures at a steady rate, whatever the answers take: an open loop, in a process of its own.
 
-`python -m bench.load URL KEY BODIES RUN RATE SECONDS` prints one line of JSON: latencies in
+`python -m bench.load URL KEY RUN RATE SECONDS` prints one line of JSON: latencies in
 milliseconds, each from when its capture was due.
 """
 
 import asyncio
 import contextlib
 import itertools
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ import uvloop
 from msgspec import Struct
 
 from bench import data
+from bench.run import BenchError
+from tests.stack import ROOT, Stack
 
 WARM_UP_SECONDS = 1.0
 GRACE_SECONDS = 5.0
@@ -36,6 +39,30 @@ class Latencies(Struct):
 def decode(line: str) -> Latencies:
     """Return what a process of this module, or of `bench.produce`, printed."""
     return msgspec.json.decode(line, type=Latencies)
+
+
+def post(stack: Stack, run: str, rate: float, seconds: float) -> Latencies:
+    """Post to a stack, from a process of this module.
+
+    Args:
+        stack: whose demo chatbot it posts for.
+        run: its conversations are its own.
+        rate: captures per second.
+        seconds: how long, after what warms up.
+
+    Raises:
+        BenchError: not every capture was answered.
+
+    """
+    url, key = f"{stack.gateway_url}/api/v1/capture", stack.state["api_key"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load", url, key, run, str(rate), str(seconds)],
+        capture_output=True, text=True, check=True, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    found = decode(done.stdout)
+    if found.answered != found.sent:
+        raise BenchError(f"not every capture was answered: {found}")
+    return found
 
 
 class Client(asyncio.Protocol):

@@ -1,7 +1,5 @@
 """The model of costs, fitted at several steady rates and checked at each rate that was left out."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from itertools import product
@@ -12,10 +10,10 @@ from bench import load
 from bench.figures import Figure
 from bench.meter import Meter
 from bench.model import Model, Sample, fit, need
-from bench.run import BenchError, Run, say
+from bench.run import Run, say
 from bench.whole import ROLES, drained, records, row_count
 from schemas import topics
-from tests.stack import ROOT, Stack
+from tests.stack import Stack
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of saturation: above them the load and the roles wait for the same cores."""
@@ -45,7 +43,7 @@ def measure(run: Run, stack: Stack, saturation: float) -> tuple[list[Figure], Mo
         records_before = records(stack)
         meters = {role: Meter(pid) for role, pid in pids.items()}
         started = time.monotonic()
-        sent = _load(stack, f"m{lap}-{share}", rate, run.seconds)
+        sent = load.post(stack, f"m{lap}-{share}", rate, run.seconds).all_sent
         drained(stack, rows_before)
         seconds = time.monotonic() - started
         written = records(stack) - records_before
@@ -93,22 +91,6 @@ def _idle(pids: Mapping[str, int], seconds: float) -> dict[str, float]:
     meters = {role: Meter(pid) for role, pid in pids.items()}
     time.sleep(seconds)
     return {role: meter.cpu() / meter.wall() for role, meter in meters.items()}
-
-
-def _load(stack: Stack, run: str, rate: float, seconds: int) -> int:
-    """Post at a steady rate; return how many captures were sent."""
-    url = f"{stack.gateway_url}/api/v1/capture"
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "bench.load", url, stack.state["api_key"], run, str(rate),
-            str(seconds),
-        ],
-        capture_output=True, text=True, check=True, cwd=ROOT, timeout=120,
-    )  # fmt: skip
-    found = load.decode(done.stdout)
-    if found.answered != found.sent:
-        raise BenchError(f"not every capture was answered: {found}")
-    return found.all_sent
 
 
 def _log_bytes(stack: Stack) -> dict[str, int]:
