@@ -11,6 +11,7 @@ import msgspec
 
 from analysis.offline.judging import judge
 from analysis.protocol import Subject
+from openbat.garbage import collect_rarely
 from schemas.chatbots import ChatbotSettings
 from schemas.dead_letters import Source
 from schemas.records import analysis_codec, decode_new_messages
@@ -34,6 +35,7 @@ def subjects(records: list[bytes]) -> list[Subject]:
 
 
 def main(path: str) -> None:
+    collect_rarely()
     asked = subjects(msgspec.msgpack.decode(Path(path).read_bytes()))
     for subject in asked[:500]:  # the first time they load what they need
         judge(subject)

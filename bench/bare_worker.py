@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from bench.contest import PARTITIONS
 from openbat.clickhouse import clickhouse_client
 from openbat.connection import Connection, connection_of
+from openbat.garbage import collect_rarely
 from openbat.kafka import start_producer
 from openbat.metrics import Metrics
 from openbat.settings import Settings, load
@@ -75,6 +76,7 @@ ROLES = {"conversations": conversations, "clickhouse": clickhouse}
 
 async def main(name: str) -> None:
     settings = load()
+    collect_rarely()
     connection = connection_of(settings)
     role = await ROLES[name](settings, connection)
     consumer = AIOKafkaConsumer(

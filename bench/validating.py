@@ -22,6 +22,7 @@ from gateway.publisher import Published, Publisher
 from gateway.registry import Registry
 from gateway.replies import Expected
 from openbat.chatbots import with_key
+from openbat.garbage import collect_rarely
 from openbat.gateway_role import server_config
 from openbat.settings import Settings
 from schemas.chatbots import chatbot_codec
@@ -41,6 +42,7 @@ class Nowhere:
 
 def main() -> None:
     settings = Settings()
+    collect_rarely()
     endpoint: list[CaptureEndpoint] = []
     metrics = GatewayMetrics()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import time
 from collections.abc import Coroutine
@@ -47,16 +46,11 @@ GULP_BYTES = 512 * 1024
 """Of records that are analysed at once, some 5,000 messages. Of a larger gulp, what is over a
 chatbot's share would be put off, though the analyzers are quick: that costs a third more."""
 
-GC_THRESHOLD = 20_000
-
 MICROSECONDS = 1_000_000
 
 
 def run_analysis(settings: Settings) -> None:
     os.nice(NICENESS)
-    # What is made for a message lives for a gulp, and holds no cycles: another 8 %.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
     uvloop.run(run_worker("analysis", topics.ANALYSIS_GROUP, settings, _analysis))
 
 

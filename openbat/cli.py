@@ -91,9 +91,11 @@ def options(
 
 def _start(role: str) -> Settings:
     from openbat import logs
+    from openbat.garbage import collect_rarely
 
     loaded = settings.load()
     logs.configure(loaded.log_level, role=role)
+    collect_rarely()
     return loaded
 
 

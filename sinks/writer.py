@@ -111,6 +111,7 @@ class ClickHouseWriter:
             try:
                 await self._insert_part(rows, part)
             except Exception as error:  # noqa: BLE001 - _may_pass let only row faults through
+                error.__traceback__ = None  # its frames hold the rows, as below
                 if len(part) == 1:
                     rejected.append(rows.rejected(part.start, error))
                 else:
@@ -119,13 +120,14 @@ class ClickHouseWriter:
         return rejected
 
     async def _insert_part(self, rows: Rows[Any], part: range) -> None:
-        begun_at = time.monotonic()
+        begun_at, table = time.monotonic(), rows.table
 
+        # It must not hold the rows: tenacity leaves it in a cycle, for the garbage collector.
         def before_sleep(state: RetryCallState) -> None:
-            self._repeated(rows.table)
+            self._repeated(table)
             log.warning(
                 "insert failed; trying again",
-                table=rows.table,
+                table=table,
                 rows=len(part),
                 attempt=state.attempt_number,
                 error=detail_of(state.outcome.exception() if state.outcome else None),
@@ -139,7 +141,7 @@ class ClickHouseWriter:
         ):
             with attempt:
                 await asyncio.to_thread(self._send, rows, part)
-        self._inserted(rows.table, len(part), time.monotonic() - begun_at)
+        self._inserted(table, len(part), time.monotonic() - begun_at)
 
     def _send(self, rows: Rows[Any], part: range) -> None:
         block = lz4.frame.compress(b"".join(rows.encoded[part.start : part.stop]))

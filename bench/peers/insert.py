@@ -9,10 +9,12 @@ from pathlib import Path
 
 import clickhouse_connect
 import msgspec
+from garbage import collect_rarely
 
 
 def main(url: str, path: str) -> None:
     inserts = msgspec.msgpack.decode(Path(path).read_bytes())
+    collect_rarely()
     client = clickhouse_connect.get_client(dsn=url, interface="http", autogenerate_session_id=False)
     for _ in range(2):  # the first time the client loads what it needs
         started = time.process_time()

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from garbage import collect_rarely
 
 NAME = "loop"
 MIB = 1 << 20
@@ -89,4 +90,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     uvloop.run(main())

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 import msgspec
+from garbage import collect_rarely
 from quixstreams import Application, State
 
 NAME = "quix"
@@ -70,4 +71,5 @@ for name in OUTPUTS:
     applied.apply(lambda found, name=name: found[name]).to_topic(topic)
 
 if __name__ == "__main__":
+    collect_rarely()
     app.run()

@@ -4,9 +4,11 @@ import os
 from typing import Any
 
 import uvicorn
+from garbage import collect_rarely
 
 
 def serve(app: Any, lifespan: str) -> None:
+    collect_rarely()
     uvicorn.run(
         app,
         host="127.0.0.1",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ from schemas.records import (
     encode,
     replies_codec,
 )
+from tests.resident import resident_bytes
 from tests.stack import OPENBAT, Stack, free_port, process, wait_until
 
 PROVISIONAL = "Deduplication pending: messagesStored is provisional"
@@ -195,6 +197,39 @@ def test_a_gateway_without_kafka_answers_503_never_401(stack: Stack, tmp_path: P
             assert refused.headers["Retry-After"]
             assert refused.json()["ok"] is False
     assert (tmp_path / "log").read_text().count("Traceback") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (("}]", "}"), 400),
+        (('"user"', '"nobody"'), 400),
+        (('"messages"', '"message"'), 400),
+        (("x", 2 * "x"), 413),
+    ],
+)
+def test_what_is_refused_holds_no_memory(
+    stack: Stack, demo: httpx.Client, change: tuple[str, str], status: int
+) -> None:
+    """Garbage is collected rarely: a body in a cycle would wait for it."""
+    size = sizes.DEFAULT_BODY * 2 // 3
+    sent = json.dumps({"messages": 8 * [{"role": "user", "content": size // 8 * "x"}]})
+    sent = sent.replace(*change)
+
+    def resident() -> int:
+        return sum(resident_bytes(pid) for pid in stack.pids("gateway"))
+
+    def post_some(number: int) -> None:
+        for _ in range(number):
+            answer = demo.post(
+                "/api/v1/capture", content=sent, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == status, answer.text
+
+    post_some(20)
+    before = resident()
+    post_some(200)
+    assert resident() - before < 50 * len(sent)
 
 
 def test_migrate_changes_nothing_twice_and_refuses_another_partition_count(stack: Stack) -> None:

@@ -1,6 +1,8 @@
 """From records to ClickHouse's rows, and what happens to rows that it does not take."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -375,6 +377,23 @@ async def test_an_error_in_the_middle_of_halving_is_retried_with_that_half(
     (rejected,) = await ClickHouseWriter(client).write(batch)
     assert rejected.letter.source.index == 3
     assert [size for _, size in client.inserts] == [4, 2, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+@pytest.mark.parametrize("content", ["a", POISON])
+async def test_rows_go_when_they_are_written_not_when_garbage_is_collected(
+    client: FakeClient, repeats: int, content: str
+) -> None:
+    client.failing = [OperationalError("away")] * repeats
+    batch = batch_of(record((state(), messages("b", content))))
+    written = [weakref.ref(table) for table in batch.tables]
+    gc.disable()
+    try:
+        await ClickHouseWriter(client).write(batch)
+        del batch
+        assert [table() for table in written] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_file_is_split_into_statements() -> None:
