@@ -2,9 +2,9 @@
 
 import gc
 
-THRESHOLD = 20_000
+THRESHOLD = 200_000
 """Objects that were made and did not go, after which cycles among them are looked for. By default
-that is 700, fewer than what 25 captures make."""
+that is 700, fewer than what 25 captures make that wait for the log."""
 
 
 def collect_rarely() -> None:

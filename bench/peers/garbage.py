@@ -2,7 +2,7 @@
 
 import gc
 
-THRESHOLD = 20_000
+THRESHOLD = 200_000
 
 
 def collect_rarely() -> None:
