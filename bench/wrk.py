@@ -9,7 +9,7 @@ from bench import data
 from bench.run import BenchError
 
 CONNECTIONS = 512
-"""As many as saturate the stack: 256 leave a fifth of its rate, twice as many add a twentieth."""
+"""As many as saturate the stack: 256 leave a seventh of its rate, twice as many add a twentieth."""
 SCRIPT = Path(__file__).parent / "captures.lua"
 
 
