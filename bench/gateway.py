@@ -17,6 +17,9 @@ from tests.stack import Stack
 
 BESIDE_RATE = 1_500
 """Captures a second through the stack, while a peer is measured beside it."""
+ROUND_SECONDS = 3
+TIMES_AS_MANY = 3
+"""Rounds are short and many: a machine's speed changes within one. Ratios of 8 s are no other."""
 STARTED_SECONDS = 2.0
 """How long the load takes to start; it lasts that much longer."""
 NOTHING, CONSTANT = "the same gateway, publishing nothing", "bare Starlette, a constant answer"
@@ -56,15 +59,15 @@ def measure(run: Run, stack: Stack, directory: Path) -> list[Figure]:
         ours = servers.Server(f"{stack.gateway_url}/api/v1/capture", pid)
         alone = [(each, False) for each in (ours, *peers)]
         everyone = [*alone, (nothing, True)]
-        for at in range(-1, run.rounds):
+        for at in range(-1, TIMES_AS_MANY * run.rounds):
             # One round warms up. Each begins with another of them.
             found: dict[tuple[servers.Server, bool], float] = {}
             turn = at % len(everyone)
             for one in everyone[turn:] + everyone[:turn]:
                 server, is_beside = one
-                with _load(run, stack, f"b{at}") if is_beside else nullcontext():
+                with _load(stack, f"b{at}") if is_beside else nullcontext():
                     meter = Meter(server.pid)
-                    answers = wrk.post(server.url, key, bodies, f"g{at}", run.seconds)
+                    answers = wrk.post(server.url, key, bodies, f"g{at}", ROUND_SECONDS)
                     found[one] = answers.requests / meter.cpu()
                 say(
                     f"gateway, round {at + 1}: {server.url}{' beside the stack' * is_beside} "
@@ -83,7 +86,7 @@ def measure(run: Run, stack: Stack, directory: Path) -> list[Figure]:
 
 
 @contextmanager
-def _load(run: Run, stack: Stack, name: str) -> Iterator[None]:
+def _load(stack: Stack, name: str) -> Iterator[None]:
     """Have captures go through the stack meanwhile.
 
     Raises:
@@ -91,7 +94,7 @@ def _load(run: Run, stack: Stack, name: str) -> Iterator[None]:
 
     """
     with ThreadPoolExecutor(1) as pool:
-        posting = pool.submit(post, stack, name, BESIDE_RATE, run.seconds + 1)
+        posting = pool.submit(post, stack, name, BESIDE_RATE, ROUND_SECONDS + 1)
         time.sleep(STARTED_SECONDS)
         yield
         posting.result()
