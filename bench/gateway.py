@@ -18,7 +18,7 @@ from tests.stack import Stack
 BESIDE_RATE = 1_500
 """Captures a second through the stack, while a peer is measured beside it."""
 ROUND_SECONDS = 3
-TIMES_AS_MANY = 3
+TIMES_AS_MANY = 2
 """Rounds are short and many: a machine's speed changes within one. Ratios of 8 s are no other."""
 STARTED_SECONDS = 2.0
 """How long the load takes to start; it lasts that much longer."""
