@@ -19,7 +19,7 @@ BESIDE_RATE = 1_500
 """Captures a second through the stack, while a peer is measured beside it."""
 ROUND_SECONDS = 3
 TIMES_AS_MANY = 2
-"""Rounds are short and many: a machine's speed changes within one. Ratios of 8 s are no other."""
+"""Rounds are short and many: a machine's speed changes within one. 8 s give the same ratios."""
 STARTED_SECONDS = 2.0
 """How long the load takes to start; it lasts that much longer."""
 NOTHING, CONSTANT = "the same gateway, publishing nothing", "bare Starlette, a constant answer"

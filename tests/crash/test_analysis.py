@@ -34,7 +34,7 @@ SECONDS = 60.0
 LATENCY_SECONDS = 0.05
 """Of the model: longer than the log takes, so that a kill finds few answers that are not kept."""
 AWAY = Fault("status", 503)
-"""What is put off by: how much is for a busy chatbot's sake hangs on how quick this machine is."""
+"""A model that is away has all put off; of a busy chatbot, a quick machine does nothing."""
 
 Result = tuple[bytes, str, str, str]
 """A conversation, a message, a kind and an analyzer."""
